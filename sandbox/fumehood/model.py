@@ -232,6 +232,11 @@ class Decision:
         """A denial of the guard's own, with one reason; `more` are further fields of `Reason`."""
         return Decision(Effect.DENY, (Reason(code, text, **more),), revision=revision)  # type: ignore[arg-type]
 
+    @staticmethod
+    def deny_with(reason: Reason, *, revision: str = "", rules: tuple[str, ...] = ()) -> Decision:
+        """A denial with one reason."""
+        return Decision(Effect.DENY, (reason,), revision=revision, rules=rules)
+
 
 def understood(decision: Decision) -> Decision:
     """*decision*, or a denial if it carries an obligation that nobody here understands."""
