@@ -1,0 +1,1 @@
+"""Running code confined. What is public is listed in `__all__`."""

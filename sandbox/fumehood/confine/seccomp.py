@@ -1,0 +1,356 @@
+"""The system-call filter: which calls a confined process may make, and its compilation to BPF.
+
+A filter is an allow-list. `rules(spec)` is pure data that can be printed and simulated;
+`compile_filter(spec)` turns it into a BPF program through libseccomp, once per process and off the hot
+path. The child loads the bytes with the raw system call (`syscalls.load_filter`). This is the only file that imports pyseccomp.
+
+What is not listed answers ENOSYS: programs then use what they used before a newer call existed, and calls
+that the kernel gains later are denied by number. Known ways out answer EPERM. A call through another
+architecture's table (x32, int 0x80) kills the process.
+
+Source: seccomp(2); the deny-lists of docker and flatpak; CVE-2017-5226 (TIOCSTI), CVE-2023-1523 (TIOCLINUX).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from fumehood.confine import syscalls
+from fumehood.errors import ConfinementError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: The number under which a program's own executable is open for the one exec that `once` allows. It lies
+#: above the hard limit on open files, so that nothing inside can ever put another file there.
+EXEC_ONCE_FD: Final = 1023
+
+_ALL32: Final = 0xFFFFFFFF
+_ALL64: Final = 0xFFFFFFFFFFFFFFFF
+_SUID_BITS: Final = 0o6000
+
+
+class Answer(Enum):
+    """What the kernel does when a rule matches."""
+
+    ALLOW = "allow"
+    EPERM = "EPERM"
+    ENOSYS = "ENOSYS"
+    NOTIFY = "notify"
+
+
+class Exec(Enum):
+    """Whether a confined process may start programs."""
+
+    FREE = "free"  # any program that it can see
+    ONCE = "once"  # the one that the supervisor opened, never another; attempts are held for the supervisor
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One argument, compared under a mask; 32-bit by default, as the kernel drops the upper half."""
+
+    index: int
+    value: int
+    mask: int = _ALL32
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """An answer for one call, if every listed argument matches."""
+
+    name: str
+    answer: Answer
+    where: tuple[Match, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FilterSpec:
+    """What distinguishes one filter from another. Hashable: it is the key under which a program is kept."""
+
+    kind: str = "job"  # or "pdp", which has no other choice
+    fork: bool = True
+    exec: Exec = Exec.FREE
+    inet: bool = False  # sockets: only in an empty network namespace, or held by the supervisor
+    attributes: bool = True  # chmod, chown, utime, xattr: Landlock does not cover them
+    signals: bool = True  # kill: only where a namespace or Landlock bounds whom it reaches
+    pidfd: bool = True
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+# Reading, writing and waiting on what is already open; memory; time; the thread's own state.
+_BASE: Final = _words("""
+read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 close lseek fstat
+poll ppoll select pselect6 epoll_wait epoll_pwait epoll_pwait2
+recvfrom recvmsg sendto sendmsg recvmmsg sendmmsg
+getsockopt getsockname getpeername shutdown
+munmap mremap brk madvise mlock mlock2 munlock msync mincore membarrier
+futex futex_waitv futex_wake futex_wait futex_requeue get_robust_list set_robust_list rseq sched_yield
+clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time times getitimer setitimer alarm
+rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsuspend sigaltstack
+restart_syscall pause
+getpid gettid getppid getuid geteuid getgid getegid getgroups getresuid getresgid
+getpgrp getpgid getsid getrusage sched_getaffinity getcpu sysinfo uname getrandom exit exit_group
+""")
+
+# What an ordinary program does besides: files, children of its own, pipes, timers, threads.
+_PROGRAM: Final = _words("""
+open openat stat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat
+getdents getdents64
+getcwd chdir fchdir rename renameat renameat2 link linkat unlink unlinkat symlink symlinkat rmdir
+truncate ftruncate fallocate fsync fdatasync sync_file_range syncfs fadvise64 readahead copy_file_range
+sendfile splice tee vmsplice statfs fstatfs flock umask
+dup dup2 dup3 pipe pipe2 epoll_create epoll_create1 epoll_ctl eventfd eventfd2 signalfd signalfd4
+timerfd_create timerfd_settime timerfd_gettime
+timer_create timer_settime timer_gettime timer_getoverrun timer_delete
+mprotect pkey_alloc pkey_free pkey_mprotect mmap arch_prctl set_tid_address set_thread_area
+wait4 waitid setsid setpgid
+sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min
+getpriority ioprio_get getrlimit capget close_range
+getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr
+setsockopt
+""")
+
+_ATTRIBUTES: Final = _words("""
+chown lchown fchown fchownat utime utimes futimesat utimensat setxattr lsetxattr fsetxattr
+removexattr lremovexattr fremovexattr
+""")
+_WATCH: Final = _words("inotify_init inotify_init1 inotify_add_watch inotify_rm_watch")
+_SIGNALS: Final = _words("kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo")
+_PIDFD: Final = _words("pidfd_open pidfd_send_signal")
+
+# Ways out, or into the kernel, that are answered EPERM so that programs say something sensible.
+_REFUSED: Final = _words("""
+ptrace process_vm_readv process_vm_writev process_madvise kcmp pidfd_getfd
+mount umount2 pivot_root chroot open_tree move_mount fsopen fsconfig fsmount fspick mount_setattr
+unshare setns name_to_handle_at open_by_handle_at bpf perf_event_open userfaultfd
+keyctl add_key request_key io_uring_setup io_uring_enter io_uring_register seccomp
+memfd_create memfd_secret init_module finit_module delete_module kexec_load kexec_file_load reboot
+swapon swapoff acct quotactl quotactl_fd settimeofday clock_settime clock_adjtime adjtimex
+sethostname setdomainname
+syslog vhangup iopl ioperm modify_ldt lookup_dcookie fanotify_init fanotify_mark
+setuid setgid setreuid setregid setresuid setresgid setgroups setfsuid setfsgid capset
+mknod mknodat socket connect bind listen accept accept4
+shmget shmat shmctl shmdt semget semop semtimedop semctl
+msgget msgsnd msgrcv msgctl mq_open mq_unlink
+landlock_create_ruleset landlock_add_rule landlock_restrict_self personality nfsservctl
+sched_setscheduler sched_setparam sched_setattr setpriority ioprio_set mbind set_mempolicy
+migrate_pages move_pages
+""")
+
+_IOCTLS: Final = (0x5401, 0x5413, 0x540F, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS, sizes, FIONREAD, FIO*
+_FICLONE: Final = 0x40049409
+_FCNTLS: Final = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1031, 1032, 1033, 1034)  # DUPFD … seals
+_PRCTLS: Final = (2, 3, 15, 16, 21, 23, 27, 30, 38, 39, 0x53564D41)  # names, reads, no_new_privs, VMA names
+_AF_UNIX, _SOCK_STREAM, _SOCK_TYPE = 1, 1, 0xF
+_AF_INET, _AF_INET6 = 2, 10
+_PROT_EXEC: Final = 4
+_AT_EMPTY_PATH: Final = syscalls.AT_EMPTY_PATH
+#: Calls that older releases of libseccomp cannot name. From 424 on numbers are the same on every machine.
+_NEWER: Final = {
+    "pidfd_open": 434,
+    "close_range": 436,
+    "openat2": 437,
+    "pidfd_getfd": 438,
+    "faccessat2": 439,
+    "process_madvise": 440,
+    "epoll_pwait2": 441,
+    "mount_setattr": 442,
+    "quotactl_fd": 443,
+    "landlock_create_ruleset": 444,
+    "landlock_add_rule": 445,
+    "landlock_restrict_self": 446,
+    "memfd_secret": 447,
+    "futex_waitv": 449,
+    "fchmodat2": 452,
+    "futex_wake": 454,
+    "futex_wait": 455,
+    "futex_requeue": 456,
+}
+#: Calls that the supervisor holds, records and lets the kernel answer (or refuses, for exec and sockets).
+OBSERVED: Final = _words("""
+open openat creat execve execveat socket connect unlink unlinkat rename renameat renameat2
+mkdir mkdirat symlink symlinkat link linkat truncate
+""")
+
+
+def _allow(names: Iterable[str]) -> tuple[Rule, ...]:
+    return tuple(Rule(name, Answer.ALLOW) for name in names)
+
+
+def _allow_values(name: str, index: int, values: Iterable[int]) -> tuple[Rule, ...]:
+    return tuple(Rule(name, Answer.ALLOW, (Match(index, value),)) for value in values)
+
+
+def _clones(spec: FilterSpec) -> tuple[Rule, ...]:
+    """Threads always, processes if the profile has them, namespaces never. clone3 hides its flags: ENOSYS."""
+    new_any = syscalls.CLONE_NEW_ANY
+    thread = syscalls.CLONE_THREAD
+    if spec.fork:
+        return (
+            *_allow(["fork", "vfork"]),
+            Rule("clone", Answer.ALLOW, (Match(0, 0, new_any),)),
+            Rule("clone3", Answer.ENOSYS),
+        )
+    threads = Rule("clone", Answer.ALLOW, (Match(0, thread, new_any | thread),))
+    return threads, Rule("clone3", Answer.ENOSYS), Rule("fork", Answer.EPERM), Rule("vfork", Answer.EPERM)
+
+
+def _execs(spec: FilterSpec) -> tuple[Rule, ...]:
+    if spec.exec is Exec.FREE:
+        return _allow(["execve", "execveat"])
+    if spec.exec is Exec.NEVER:
+        return Rule("execve", Answer.EPERM), Rule("execveat", Answer.EPERM)
+    # An observed profile: execve is let through to the second filter, which hands it to the supervisor.
+    once = (Match(0, EXEC_ONCE_FD), Match(4, _AT_EMPTY_PATH))
+    return Rule("execve", Answer.ALLOW), Rule("execveat", Answer.ALLOW, once)
+
+
+def _modes(attributes: bool) -> tuple[Rule, ...]:
+    """Calls that take a file mode: never with a set-id bit, which would outlive the confinement."""
+    made = {"creat": 1, "mkdir": 1, "mkdirat": 2}
+    changed = {"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2} if attributes else {}
+    return tuple(
+        Rule(name, Answer.ALLOW, (Match(at, 0, _SUID_BITS),)) for name, at in {**made, **changed}.items()
+    )
+
+
+def _opens() -> tuple[Rule, ...]:
+    return tuple(
+        Rule(name, Answer.ALLOW, (Match(at, 0, _SUID_BITS),)) for name, at in (("open", 2), ("openat", 3))
+    )
+
+
+def _sockets(spec: FilterSpec) -> tuple[Rule, ...]:
+    stream = (Match(0, _AF_UNIX), Match(1, _SOCK_STREAM, _SOCK_TYPE))
+    pair = Rule("socketpair", Answer.ALLOW, stream)
+    if not spec.inet:
+        return (pair,)
+    families = _allow_values("socket", 0, (_AF_INET, _AF_INET6))
+    return pair, *families, Rule("connect", Answer.ALLOW)
+
+
+def _job_rules(spec: FilterSpec) -> tuple[Rule, ...]:
+    listed = _BASE + [n for n in _PROGRAM if n not in ("open", "openat")]
+    listed += (_ATTRIBUTES + _WATCH) if spec.attributes else []
+    listed += (_SIGNALS if spec.signals else []) + (_PIDFD if spec.pidfd else [])
+    allowed = (
+        *_allow(listed),
+        *_opens(),
+        *_modes(spec.attributes),
+        *_clones(spec),
+        *_execs(spec),
+        *_sockets(spec),
+        *_allow_values("ioctl", 1, (*_IOCTLS, _FICLONE)),
+        *_allow_values("fcntl", 1, _FCNTLS),
+        *_allow_values("prctl", 0, _PRCTLS),
+        Rule("prlimit64", Answer.ALLOW, (Match(0, 0),)),
+        Rule("sched_setaffinity", Answer.ALLOW, (Match(0, 0),)),
+        Rule("setrlimit", Answer.ALLOW),
+    )
+    refused = _refused(spec, have={rule.name for rule in allowed})
+    return (*allowed, *refused)
+
+
+def _refused(spec: FilterSpec, *, have: set[str]) -> tuple[Rule, ...]:
+    more = [] if spec.attributes else [*_ATTRIBUTES, *_WATCH, "chmod", "fchmod", "fchmodat", "fchmodat2"]
+    more += ([] if spec.signals else _SIGNALS) + ([] if spec.pidfd else _PIDFD)
+    return tuple(Rule(name, Answer.EPERM) for name in [*_REFUSED, *more] if name not in have)
+
+
+def _pdp_rules() -> tuple[Rule, ...]:
+    """A policy worker after loading: what is open stays usable, nothing new can be reached."""
+    no_exec = (Match(2, 0, _PROT_EXEC),)
+    allowed = (
+        *_allow(_BASE),
+        Rule("mmap", Answer.ALLOW, no_exec),
+        Rule("mprotect", Answer.ALLOW, no_exec),
+        *_allow_values("fcntl", 1, (1, 2, 3, 4)),
+        *_allow_values("ioctl", 1, (0x541B, 0x5421)),  # FIONREAD, FIONBIO
+        Rule("prlimit64", Answer.ALLOW, (Match(0, 0), Match(2, 0, _ALL64))),  # reading only
+    )
+    have = {rule.name for rule in allowed}
+    more = ["open", "openat", "openat2", "execve", "execveat", "clone", "fork", "vfork", *_SIGNALS]
+    refused = tuple(Rule(name, Answer.EPERM) for name in [*_REFUSED, *more] if name not in have)
+    return (*allowed, Rule("clone3", Answer.ENOSYS), *refused)
+
+
+def rules(spec: FilterSpec) -> tuple[Rule, ...]:
+    """The whole allow-list of *spec*; a call that matches no rule answers ENOSYS."""
+    return _pdp_rules() if spec.kind == "pdp" else _job_rules(spec)
+
+
+def observed_rules() -> tuple[Rule, ...]:
+    """The second filter of an observed profile: everything passes but the calls that the supervisor holds."""
+    return tuple(Rule(name, Answer.NOTIFY) for name in OBSERVED if name != "execveat")
+
+
+@lru_cache(maxsize=32)
+def compile_filter(spec: FilterSpec) -> bytes:
+    """The BPF program of *spec* for this machine.
+
+    Raises:
+        ConfinementError: libseccomp is missing, or does not know a call that a rule names.
+    """
+    return compile_rules(rules(spec), default=Answer.ENOSYS)
+
+
+@lru_cache(maxsize=1)
+def compile_observer() -> bytes:
+    """The BPF program that hands the observed calls to the supervisor."""
+    return compile_rules(observed_rules(), default=Answer.ALLOW)
+
+
+def compile_rules(wanted: tuple[Rule, ...], *, default: Answer) -> bytes:
+    """Compile *wanted* with libseccomp; calls that match none get *default*."""
+    try:
+        import pyseccomp
+    except (ImportError, RuntimeError, OSError) as error:
+        raise ConfinementError(
+            f"the filter compiler cannot be loaded: {error}",
+            layer="seccomp",
+            remedy="Install libseccomp (Debian and Ubuntu: apt install libseccomp2; Fedora: libseccomp).",
+        ) from error
+    answers = {
+        Answer.ALLOW: pyseccomp.ALLOW,
+        Answer.EPERM: pyseccomp.ERRNO(errno.EPERM),
+        Answer.ENOSYS: pyseccomp.ERRNO(errno.ENOSYS),
+        Answer.NOTIFY: pyseccomp.NOTIFY,
+    }
+    compiler = pyseccomp.SyscallFilter(answers[default])
+    compiler.set_attr(pyseccomp.Attr.ACT_BADARCH, pyseccomp.KILL_PROCESS)
+    for rule in wanted:
+        number = _number(rule.name, resolved=pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, rule.name))
+        if number < 0 or rule.answer is default:  # a call of another architecture; nothing to add
+            continue
+        where = [pyseccomp.Arg(m.index, pyseccomp.MASKED_EQ, m.mask, m.value) for m in rule.where]
+        compiler.add_rule_exactly(answers[rule.answer], number, *where)
+    return _export(compiler)
+
+
+def _number(name: str, *, resolved: int) -> int:
+    """libseccomp answers -1 to a name it does not know; a misspelt rule would silently not exist."""
+    number = _NEWER.get(name, -1) if resolved == -1 else resolved
+    if number == -1:
+        raise ConfinementError(
+            f"libseccomp knows no system call named {name!r}",
+            layer="seccomp",
+            remedy="Correct the name, or install a newer libseccomp (2.5 or later).",
+        )
+    return number
+
+
+def _export(compiler: object) -> bytes:
+    with os.fdopen(os.memfd_create("bpf", os.MFD_CLOEXEC), "w+b") as file:
+        compiler.export_bpf(file)  # type: ignore[attr-defined]
+        file.seek(0)
+        return file.read()

@@ -1,0 +1,293 @@
+"""Raw system calls that Python does not offer, and nothing that decides anything.
+
+Each function is one call: it takes plain values, raises `OSError` with the name of the call, and returns
+a number or bytes. Numbers and structures are those of the kernel's own headers for 64-bit x86 and ARM.
+
+Source: man pages of section 2; include/uapi/linux/{sched,mount,prctl,seccomp,landlock,capability}.h.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import errno
+import fcntl
+import os
+import platform
+import socket
+import struct
+from typing import Final
+
+# --- constants -------------------------------------------------------------------------------------
+
+CLONE_NEWNS: Final = 0x00020000
+CLONE_NEWCGROUP: Final = 0x02000000
+CLONE_NEWUTS: Final = 0x04000000
+CLONE_NEWIPC: Final = 0x08000000
+CLONE_NEWUSER: Final = 0x10000000
+CLONE_NEWPID: Final = 0x20000000
+CLONE_NEWNET: Final = 0x40000000
+CLONE_NEW_ANY: Final = 0x7E020000
+CLONE_THREAD: Final = 0x00010000
+
+MS_RDONLY: Final = 1
+MS_NOSUID: Final = 2
+MS_NODEV: Final = 4
+MS_NOEXEC: Final = 8
+MS_BIND: Final = 4096
+MS_REC: Final = 16384
+MS_PRIVATE: Final = 1 << 18
+MNT_DETACH: Final = 2
+
+AT_FDCWD: Final = -100
+AT_EMPTY_PATH: Final = 0x1000
+AT_RECURSIVE: Final = 0x8000
+OPEN_TREE_CLONE: Final = 1
+OPEN_TREE_CLOEXEC: Final = os.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH: Final = 0x4
+MOUNT_ATTR_RDONLY: Final = 0x1
+MOUNT_ATTR_NOSUID: Final = 0x2
+MOUNT_ATTR_NODEV: Final = 0x4
+MOUNT_ATTR_NOEXEC: Final = 0x8
+MOUNT_ATTR_IDMAP: Final = 0x00100000
+
+PR_SET_PDEATHSIG: Final = 1
+PR_SET_DUMPABLE: Final = 4
+PR_SET_NAME: Final = 15
+PR_CAPBSET_DROP: Final = 24
+PR_SET_SECUREBITS: Final = 28
+PR_SET_CHILD_SUBREAPER: Final = 36
+PR_SET_NO_NEW_PRIVS: Final = 38
+PR_GET_NO_NEW_PRIVS: Final = 39
+PR_CAP_AMBIENT: Final = 47
+PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+SECURE_ALL_LOCKED: Final = 0x2F  # NOROOT, NO_SETUID_FIXUP and both locks, and the KEEP_CAPS lock
+
+SECCOMP_SET_MODE_FILTER: Final = 1
+SECCOMP_FILTER_FLAG_NEW_LISTENER: Final = 8
+
+F_ADD_SEALS: Final = 1033
+SEAL_ALL: Final = 0x1 | 0x2 | 0x4 | 0x8  # seal, shrink, grow, write
+MFD_CLOEXEC: Final = 0x1
+MFD_ALLOW_SEALING: Final = 0x2
+MFD_NOEXEC_SEAL: Final = 0x8
+
+_SHARED_NUMBERS: Final = {
+    "open_tree": 428,
+    "move_mount": 429,
+    "close_range": 436,
+    "pidfd_getfd": 438,
+    "mount_setattr": 442,
+    "landlock_create_ruleset": 444,
+    "landlock_add_rule": 445,
+    "landlock_restrict_self": 446,
+}
+_NUMBERS: Final = {
+    "x86_64": _SHARED_NUMBERS
+    | {"pivot_root": 155, "seccomp": 317, "capset": 126, "execveat": 322, "bpf": 321},
+    "aarch64": _SHARED_NUMBERS
+    | {"pivot_root": 41, "seccomp": 277, "capset": 91, "execveat": 281, "bpf": 280},
+}
+AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+def machine() -> str:
+    """The machine's name, if this module knows its system-call numbers.
+
+    Raises:
+        OSError: ENOSYS on any other machine.
+    """
+    name = platform.machine()
+    if name not in _NUMBERS:
+        raise OSError(errno.ENOSYS, f"confinement knows x86_64 and aarch64, this machine is {name}")
+    return name
+
+
+def _word(value: object) -> object:
+    """Integers as full words: ctypes would pass 32 bits and leave the rest of the register to chance."""
+    return ctypes.c_long(value) if isinstance(value, int) else value
+
+
+def call(name: str, *args: object) -> int:
+    """Make the system call *name*. Raises OSError with that name."""
+    return call_number(_NUMBERS[machine()][name], *args, name=name)
+
+
+def call_number(number: int, *args: object, name: str = "syscall") -> int:
+    """Make the system call with this *number*."""
+    result = int(_libc.syscall(ctypes.c_long(number), *map(_word, args)))
+    return _checked(result, name)
+
+
+def _checked(result: int, name: str) -> int:
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{name}: {os.strerror(code)}")
+    return result
+
+
+# --- namespaces and mounts -------------------------------------------------------------------------
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def mount(source: str, target: str, *, kind: str = "", flags: int = 0, data: str = "") -> None:
+    """mount(2)."""
+    text = [os.fsencode(x) if x else None for x in (source, target, kind)]
+    result = _libc.mount(*text, ctypes.c_ulong(flags), data.encode() if data else None)
+    _checked(result, f"mount {target}")
+
+
+def umount(target: str) -> None:
+    """umount2(2) with MNT_DETACH."""
+    _checked(_libc.umount2(os.fsencode(target), MNT_DETACH), f"umount {target}")
+
+
+def pivot_root(new: str, old: str) -> None:
+    """pivot_root(2)."""
+    call("pivot_root", ctypes.c_char_p(os.fsencode(new)), ctypes.c_char_p(os.fsencode(old)))
+
+
+def open_tree(path: str, *, clone: bool) -> int:
+    """A descriptor of the mounts at *path*; with *clone* a detached copy of them (needs CAP_SYS_ADMIN)."""
+    flags = OPEN_TREE_CLOEXEC | ((OPEN_TREE_CLONE | AT_RECURSIVE) if clone else 0)
+    return call("open_tree", AT_FDCWD, ctypes.c_char_p(os.fsencode(path)), flags)
+
+
+def move_mount(tree_fd: int, target: str) -> None:
+    """Attach a detached mount at *target*."""
+    empty, where = ctypes.c_char_p(b""), ctypes.c_char_p(os.fsencode(target))
+    call("move_mount", tree_fd, empty, AT_FDCWD, where, MOVE_MOUNT_F_EMPTY_PATH)
+
+
+def mount_setattr(where: str | int, *, attrs: int, userns_fd: int = 0, recursive: bool = True) -> None:
+    """Set attributes on the mount at a path or on a detached mount's descriptor."""
+    flags = AT_RECURSIVE if recursive else 0
+    fd, path = (where, b"") if isinstance(where, int) else (AT_FDCWD, os.fsencode(where))
+    wanted = ctypes.create_string_buffer(struct.pack("=QQQQ", attrs, 0, 0, userns_fd), 32)
+    flags |= AT_EMPTY_PATH if not path else 0
+    call("mount_setattr", fd, ctypes.c_char_p(path), flags, ctypes.byref(wanted), 32)
+
+
+# --- a process's own state -------------------------------------------------------------------------
+
+
+def prctl(option: int, *args: int) -> int:
+    """prctl(2)."""
+    words = [ctypes.c_ulong(a) for a in (*args, 0, 0, 0, 0)[:4]]
+    return _checked(int(_libc.prctl(ctypes.c_int(option), *words)), f"prctl({option})")
+
+
+def set_name(name: str) -> None:
+    """The name that `ps` shows: 15 bytes at most."""
+    buffer = ctypes.create_string_buffer(name.encode()[:15])
+    prctl(PR_SET_NAME, ctypes.addressof(buffer))
+
+
+def drop_capabilities() -> None:
+    """Empty every capability set of this thread, the bounding set included, and lock it so."""
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+    for number in range(64):
+        try:
+            prctl(PR_CAPBSET_DROP, number)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # past the last capability this kernel knows
+                break
+            raise
+    prctl(PR_SET_SECUREBITS, SECURE_ALL_LOCKED)
+    clear_capabilities()
+
+
+def clear_capabilities() -> None:
+    """Empty the effective, permitted and inheritable sets; needs no privilege."""
+    header = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0), 8)
+    data = ctypes.create_string_buffer(24)
+    call("capset", ctypes.byref(header), ctypes.byref(data))
+
+
+def close_from(first: int, *, keep: tuple[int, ...] = ()) -> None:
+    """Close every descriptor from *first* on, except those in *keep*."""
+    for fd in sorted(k for k in keep if k >= first):
+        if fd > first:
+            call("close_range", first, fd - 1, 0)
+        first = fd + 1
+    call("close_range", first, 0xFFFFFFFF, 0)
+
+
+# --- seccomp -----------------------------------------------------------------------------------------
+
+
+class _Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+
+
+def load_filter(program: bytes, *, listener: bool = False) -> int:
+    """Install a BPF program over this thread for good; with *listener*, answers the notification fd."""
+    prog = _Program(len(program) // 8, program)
+    flags = SECCOMP_FILTER_FLAG_NEW_LISTENER if listener else 0
+    return call("seccomp", SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(prog))
+
+
+def execveat(fd: int, argv: list[bytes], env: list[bytes]) -> None:
+    """Replace this process by the program open as *fd*. Returns only by raising."""
+    argv_c = (ctypes.c_char_p * (len(argv) + 1))(*argv, None)
+    env_c = (ctypes.c_char_p * (len(env) + 1))(*env, None)
+    call("execveat", fd, ctypes.c_char_p(b""), argv_c, env_c, AT_EMPTY_PATH)
+
+
+# --- descriptors and messages ----------------------------------------------------------------------
+
+
+def sealed_memfd(body: bytes, *, name: str = "fumehood") -> int:
+    """A read-only, unshrinkable memory file holding *body*, rewound."""
+    try:
+        fd = os.memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # before Linux 6.3 the kernel does not know MFD_NOEXEC_SEAL
+            raise
+        fd = os.memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)
+    view = memoryview(body)
+    while view:
+        view = view[os.write(fd, view) :]
+    fcntl.fcntl(fd, F_ADD_SEALS, SEAL_ALL)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def read_memfd(fd: int, *, limit_bytes: int) -> bytes:
+    """The whole body of a memory file of at most *limit_bytes*. Raises ValueError if it is larger."""
+    size = os.fstat(fd).st_size
+    if size > limit_bytes:
+        raise ValueError(f"a message body of {size} bytes is over the limit of {limit_bytes}")
+    return os.pread(fd, size, 0)
+
+
+def send_message(sock: socket.socket, body: bytes, *, fds: tuple[int, ...] = ()) -> None:
+    """One SEQPACKET message with descriptors. CPython 3.11's `send_fds` ignores its flags; this does not."""
+    control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    sock.sendmsg([body], control, socket.MSG_NOSIGNAL)
+
+
+def receive_message(sock: socket.socket, *, flags: int = 0) -> tuple[bytes, list[int]]:
+    """One SEQPACKET message and its descriptors, close-on-exec; empty body at the end of the stream.
+
+    Raises:
+        ValueError: the message was cut (its descriptors are closed).
+    """
+    room = socket.CMSG_SPACE(16 * 4)
+    body, control, got_flags, _ = sock.recvmsg(1 << 17, room, socket.MSG_CMSG_CLOEXEC | flags)
+    fds = array.array("i")
+    for level, kind, data in control:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    if got_flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        for fd in fds:
+            os.close(fd)
+        raise ValueError("a message was cut")
+    return body, list(fds)
