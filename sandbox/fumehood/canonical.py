@@ -27,6 +27,7 @@ __all__ = [
     "escape",
     "keyed_digest",
     "leaves",
+    "mac",
     "parse",
 ]
 
@@ -70,7 +71,12 @@ def digest(data: bytes) -> str:
 
 def keyed_digest(key: bytes, value: object) -> str:
     """`hmac-sha256:` and the hex MAC of *value*'s canonical form under *key*."""
-    return "hmac-sha256:" + hmac.new(key, canonical(value), "sha256").hexdigest()
+    return mac(key, canonical(value))
+
+
+def mac(key: bytes, data: bytes) -> str:
+    """`hmac-sha256:` and the hex MAC of *data* under *key*."""
+    return "hmac-sha256:" + hmac.digest(key, data, "sha256").hex()
 
 
 def escape(token: str) -> str:

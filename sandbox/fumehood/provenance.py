@@ -1,0 +1,258 @@
+"""Where did a value come from? Whole tokens, typed, positive: what is not found is `unknown`.
+
+A taint blacklist is no boundary (an attacker encodes the value), so nothing here says "clean".
+It says where a value *was found*: in the user's words, in the operator's defaults, in an earlier
+tool's result. Policy decides what that means.
+
+- Text matches by whole tokens: `A-1` is not in `A-12`, `example.com` is not in `evil.example.com`.
+- A number is an *amount* only beside a currency or unit in its source (`$40`, `40 EUR`, `3 days`),
+  in the currency that the argument's name asks for (`amount_usd`).
+- A number after "ticket", "order", "#" … is an *id* and speaks only for id arguments.
+- A number with neither is nothing: `unknown`.
+
+Sources: CaMeL (arXiv 2503.18813) for positive flow; the 881 case for the typing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+
+from fumehood.canonical import JSON, leaves
+from fumehood.model import Annotations, Origin
+
+__all__ = ["Found", "Role", "Source", "Sources", "read_json", "read_text"]
+
+MAX_SOURCES = 256
+MAX_SOURCE_CHARS = 200_000
+
+_CURRENCIES = {
+    "usd": "usd", "$": "usd", "us$": "usd", "dollar": "usd", "dollars": "usd", "bucks": "usd",
+    "eur": "eur", "€": "eur", "euro": "eur", "euros": "eur",
+    "gbp": "gbp", "£": "gbp", "pound": "gbp", "pounds": "gbp",
+    "jpy": "jpy", "¥": "jpy", "yen": "jpy", "chf": "chf", "franc": "chf", "francs": "chf",
+    "cad": "cad", "aud": "aud", "inr": "inr", "₹": "inr", "cny": "cny", "yuan": "cny",
+}  # fmt: skip
+_UNITS = {
+    "%": "percent", "percent": "percent", "pct": "percent",
+    "s": "s", "sec": "s", "second": "s", "seconds": "s", "min": "min", "minute": "min", "minutes": "min",
+    "h": "h", "hour": "h", "hours": "h", "day": "day", "days": "day", "week": "week", "weeks": "week",
+    "month": "month", "months": "month", "year": "year", "years": "year",
+    "kb": "kb", "mb": "mb", "gb": "gb", "tb": "tb", "byte": "byte", "bytes": "byte",
+    "g": "g", "kg": "kg", "km": "km", "m": "m", "cm": "cm", "mm": "mm", "mile": "mile", "miles": "mile",
+    "piece": "piece", "pieces": "piece", "pcs": "piece", "item": "item", "items": "item",
+    "unit": "unit", "units": "unit", "people": "person", "person": "person", "persons": "person",
+    "times": "times", "rows": "row", "row": "row",
+}  # fmt: skip
+_MEASURES = {**_UNITS, **_CURRENCIES}
+_ID_WORDS = frozenset(
+    "ticket order case invoice account id no number num nr issue pr customer ref reference booking "  # noqa: SIM905
+    "transaction request claim user".split()
+)
+_OPENING = "\"'`“”‘’«»([{<"
+_CLOSING = "\"'`“”‘’«»)]}>,;:!?."
+_NUMBER = re.compile(r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?\Z")
+_SIGNED = re.compile(r"(?P<before>us\$|[$€£¥₹#]?)(?P<digits>[0-9][0-9,.]*)(?P<after>[%$€£¥₹]|[a-z]{0,6})\Z")
+
+
+class Role:
+    """What a number is in its source."""
+
+    AMOUNT = "amount"
+    ID = "id"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One number in a source: its value, role, and unit or currency."""
+
+    value: Decimal
+    role: str
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A text or result that values may come from, read once. `name` is "user" or "read_ticket#1"."""
+
+    origin: Origin
+    name: str
+    tokens: tuple[str, ...]
+    places: dict[str, tuple[int, ...]]
+    numbers: frozenset[Found]
+
+    @property
+    def is_trusted(self) -> bool:
+        return self.origin in (Origin.USER, Origin.SYSTEM)
+
+    def holds_text(self, wanted: tuple[str, ...]) -> bool:
+        """True if the tokens of *wanted* stand here one after the other."""
+        if not wanted:
+            return False
+        size = len(wanted)
+        return any(self.tokens[i : i + size] == wanted for i in self.places.get(wanted[0], ()))
+
+    def holds_number(self, value: Decimal, role: str, unit: str) -> bool:
+        """True if *value* stands here in this role, and in this unit where one is asked for."""
+        return any(n.value == value and n.role == role and (not unit or n.unit == unit) for n in self.numbers)
+
+
+@dataclass(slots=True)
+class Sources:
+    """All sources of one session, in the order in which they were met. The oldest results are forgotten
+    first, the user's words never; a forgotten source can only make a value `unknown`."""
+
+    known: list[Source] = field(default_factory=list)
+    labels: set[str] = field(default_factory=set)
+
+    def add(self, source: Source) -> None:
+        self.known.append(source)
+        if len(self.known) > MAX_SOURCES:
+            oldest = next(i for i, s in enumerate(self.known) if s.origin is not Origin.USER)
+            del self.known[oldest]
+
+    def of(self, args: JSON, notes: Annotations, defaults: tuple[str, ...] = ()) -> dict[str, JSON]:
+        """`{"args": {pointer: [{"origin", "source", "match"}]}, "session_labels": […]}`."""
+        found: dict[str, JSON] = {p: self._of_leaf(p, v, notes, defaults) for p, v in leaves(args)}
+        labels: list[JSON] = [*sorted(self.labels)]
+        return {"args": found, "session_labels": labels}
+
+    def _of_leaf(self, pointer: str, value: JSON, notes: Annotations, defaults: tuple[str, ...]) -> JSON:
+        top = pointer.split("/")[1] if pointer else ""
+        if top.replace("~1", "/").replace("~0", "~") in defaults:
+            return [{"origin": Origin.SYSTEM.value, "source": "default", "match": "default"}]
+        return [
+            {"origin": s.origin.value, "source": s.name, "match": match}
+            for s in self.known
+            if (match := _match(s, pointer, value, notes))
+        ]
+
+
+def read_text(origin: Origin, name: str, text: str) -> Source:
+    """A source made of text."""
+    tokens, raw = _tokens(text[:MAX_SOURCE_CHARS])
+    return _source(origin, name, tokens, frozenset(_numbers(raw)))
+
+
+def read_json(origin: Origin, name: str, value: JSON) -> Source:
+    """A source made of a result; a number's role is told by its key (`amount_usd`, `order_id`)."""
+    tokens: list[str] = []
+    numbers: set[Found] = set()
+    room = MAX_SOURCE_CHARS
+    for pointer, leaf in leaves(value):
+        if isinstance(leaf, str):
+            some, raw = _tokens(leaf[: max(room, 0)])
+            room -= len(leaf)
+            tokens.extend((*some, "\n"))  # no text reaches across two leaves
+            numbers.update(_numbers(raw))
+            number = _decimal(leaf)
+        else:
+            number = _decimal(leaf)
+        if number is not None and (keyed := _keyed(pointer, number)):
+            numbers.add(keyed)
+    return _source(origin, name, tuple(tokens), frozenset(numbers))
+
+
+def _source(origin: Origin, name: str, tokens: tuple[str, ...], numbers: frozenset[Found]) -> Source:
+    places: dict[str, list[int]] = {}
+    for index, token in enumerate(tokens):
+        places.setdefault(token, []).append(index)
+    return Source(origin, name, tokens, {t: tuple(i) for t, i in places.items()}, numbers)
+
+
+def _match(source: Source, pointer: str, value: JSON, notes: Annotations) -> str:
+    """How *source* holds *value*: "value", "folded" (case apart, suspicion only), or ""."""
+    number = _decimal(value)
+    if number is not None:
+        role = Role.ID if _is_id(pointer, notes) else Role.AMOUNT
+        unit = "" if role == Role.ID else _unit_of(pointer)
+        return "value" if source.holds_number(number, role, unit) else ""
+    if not isinstance(value, str):
+        return ""
+    tokens, _ = _tokens(value)
+    if source.holds_text(tokens):
+        return "value"
+    if source.is_trusted:
+        return ""  # trust is exact
+    folded = tuple(t.casefold() for t in tokens)
+    return "folded" if _folded(source).holds_text(folded) else ""
+
+
+def _folded(source: Source) -> Source:
+    return _source(source.origin, source.name, tuple(t.casefold() for t in source.tokens), source.numbers)
+
+
+def _tokens(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Whole tokens without the punctuation around them, and the same tokens with it."""
+    raw = tuple(text.split())
+    stripped = tuple(t.lstrip(_OPENING).rstrip(_CLOSING) for t in raw)
+    return tuple(t for t in stripped if t), raw
+
+
+def _numbers(raw: tuple[str, ...]) -> list[Found]:
+    words = [w.lstrip(_OPENING).casefold() for w in raw]
+    found = (_number(words, index) for index in range(len(words)))
+    return [f for f in found if f is not None]
+
+
+def _number(words: list[str], index: int) -> Found | None:
+    """The number at *index* with its role, told by what stands on it or beside it."""
+    word = words[index].rstrip(_CLOSING)
+    has_ended = words[index] != word  # "order 7, 3 days": the comma ends what stood before
+    shape = _SIGNED.match(word)
+    value = _plain(shape["digits"]) if shape else None
+    if shape is None or value is None:
+        return None
+    before = words[index - 1].rstrip(":") if index else ""
+    if shape["before"] == "#" or before in ("#", "no.", "nr.") or before in _ID_WORDS:
+        return Found(value, Role.ID)
+    unit = _MEASURES.get(shape["before"]) or _MEASURES.get(shape["after"])
+    if unit is None and shape["after"]:
+        return None
+    after = words[index + 1].rstrip(_CLOSING) if index + 1 < len(words) and not has_ended else ""
+    unit = unit or _CURRENCIES.get(before) or _MEASURES.get(after)
+    return Found(value, Role.AMOUNT, unit) if unit else None
+
+
+def _keyed(pointer: str, value: Decimal) -> Found | None:
+    if _is_id(pointer, Annotations()):
+        return Found(value, Role.ID)
+    unit = _unit_of(pointer)
+    is_amount = unit or set(_words(pointer)) & {"amount", "price", "total", "cost", "fee", "sum"}
+    return Found(value, Role.AMOUNT, unit) if is_amount else None
+
+
+def _is_id(pointer: str, notes: Annotations) -> bool:
+    top = pointer.split("/")[1] if pointer else ""
+    if top in notes.target or top in notes.object or pointer in notes.target or pointer in notes.object:
+        return True
+    return bool(set(_words(pointer)[-1:]) & _ID_WORDS)
+
+
+def _unit_of(pointer: str) -> str:
+    return next((u for w in reversed(_words(pointer)) if (u := _MEASURES.get(w)) and len(w) > 1), "")
+
+
+def _words(pointer: str) -> list[str]:
+    """The words of the last name in *pointer*; list indices are passed over."""
+    names = [n for n in pointer.split("/") if n and not n.isdecimal()]
+    return re.split(r"[_\-.\s]+", names[-1].casefold()) if names else []
+
+
+def _decimal(value: JSON) -> Decimal | None:
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int | float):
+        return Decimal(str(value))
+    return _plain(value.strip()) if isinstance(value, str) else None
+
+
+def _plain(digits: str) -> Decimal | None:
+    text = digits.rstrip(".,")
+    if len(text) > 40 or not _NUMBER.match(text):
+        return None
+    try:
+        return Decimal(text.replace(",", ""))
+    except InvalidOperation:
+        return None
