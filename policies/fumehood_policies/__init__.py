@@ -1,0 +1,8 @@
+"""Where the Rego library and the packs lie. Knows nothing of the rest of the product."""
+
+from pathlib import Path
+
+__all__ = ["LIBRARY", "PACKS"]
+
+LIBRARY = Path(__file__).parent / "lib"
+PACKS = Path(__file__).parent / "packs"

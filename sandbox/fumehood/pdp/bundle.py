@@ -1,0 +1,76 @@
+"""A loaded bundle: policies that passed the gate, with the library, a revision and facts about them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from fumehood.errors import ConfigError
+from fumehood.model import PolicyFacts
+from fumehood.pdp import combine, gate, sources
+
+__all__ = ["Bundle", "load_bundle"]
+
+Source = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What decides. `files` are (name, text), tests excluded, the library included; `data` is JSON.
+
+    `revision` is "sha256:…" over names and texts; `rules` maps each package's last name to its public
+    rules; `tests` are the tests' (name, text), which never decide.
+    """
+
+    files: tuple[tuple[str, str], ...]
+    revision: str
+    packages: tuple[str, ...]
+    facts: PolicyFacts
+    rules: Mapping[str, tuple[str, ...]]
+    data: str = "{}"
+    tests: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def entry(self) -> tuple[str, str]:
+        """The generated module through which the embedded engine asks."""
+        return ("fumehood/entry.rego", combine.entry_module(self.rules))
+
+
+def load_bundle(given: Sequence[Source] | Source) -> Bundle:
+    """Read, check and freeze the policies of folders and packs.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    read = sources.read([given] if isinstance(given, str | os.PathLike) else given)
+    verdict = gate.inspect(read)
+    if verdict.problems:
+        count = len(verdict.problems)
+        noun = "problem" if count == 1 else "problems"
+        raise ConfigError(f"the policies cannot be used: {count} {noun}", problems=verdict.problems)
+    deciding = [*sources.library(), *(f for f in read.files if f.is_rego and not f.is_test)]
+    files = tuple(sorted((f.name, f.text) for f in deciding))
+    data = json.dumps(verdict.data, sort_keys=True, ensure_ascii=False)
+    revision = _revision([*files, ("data.json", data)])
+    packages = tuple(f"policies.{name}" for name in sorted(verdict.rules))
+    facts = PolicyFacts(
+        revision,
+        packages,
+        has_result_rules=any(set(rules) & set(combine.PHASES["return_result"]) for rules in verdict.rules.values()),
+        reads_history=verdict.reads_history,
+    )
+    tests = tuple((f.name, f.text) for f in read.files if f.is_test)
+    return Bundle(files, revision, packages, facts, MappingProxyType(dict(verdict.rules)), data, tests)
+
+
+def _revision(files: Sequence[tuple[str, str]]) -> str:
+    """Over names and texts, each with its length before it, so that no two bundles share one."""
+    state = hashlib.sha256()
+    for part in (part for file in files for part in file):
+        encoded = part.encode()
+        state.update(f"{len(encoded)}:".encode() + encoded)
+    return "sha256:" + state.hexdigest()

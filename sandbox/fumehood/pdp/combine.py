@@ -1,0 +1,111 @@
+"""Joins what the packages say into the decision document: `fumehood.main` once more, as a pure function.
+
+The embedded engine asks each package by its name (walking `data.policies[name]` would evaluate every
+rule of every package) through a generated module, and joins the answers here. A property test
+holds `combine` equal to lib/main.rego.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
+
+from fumehood.canonical import JSON
+
+__all__ = ["ENTRY", "PHASES", "PUBLIC", "combine", "entry_module"]
+
+ENTRY = "fumehood.entry"
+
+# phase → the rules that it asks for
+PHASES: Mapping[str, tuple[str, ...]] = {
+    "execute_tool": ("permit", "deny", "approve", "confine", "limit"),
+    "connect": ("permit_connect", "deny_connect", "approve_connect"),
+    "return_result": ("withhold", "redact", "label"),
+}
+PUBLIC = frozenset(rule for rules in PHASES.values() for rule in rules)
+
+_PERMITS = frozenset({"permit", "permit_connect"})
+_CODES = {"deny": "denied_by_policy", "deny_connect": "denied_by_policy", "withhold": "withheld_by_policy"}
+_TYPES = {
+    "approve": "approve",
+    "approve_connect": "approve",
+    "confine": "confine",
+    "limit": "limit",
+    "redact": "redact",
+    "label": "label",
+}
+
+# package → rule → [] if undefined, else [[type name, value]]
+Answers = Mapping[str, Mapping[str, Sequence[tuple[str, JSON]]]]
+Document = dict[str, JSON]
+
+
+def entry_module(rules: Mapping[str, Iterable[str]]) -> str:
+    """The Rego module that asks each package (by its last name) for the rules it defines."""
+    lines = [f"package {ENTRY}"]
+    for phase, asked in PHASES.items():
+        packages = (
+            f"{json.dumps(name)}: {_package_object(name, [r for r in asked if r in defined])}"
+            for name, defined in ((name, frozenset(names)) for name, names in sorted(rules.items()))
+        )
+        lines.append(f"{phase} := {{\n\t" + ",\n\t".join(packages) + ",\n}")
+    return "\n\n".join(lines) + "\n"
+
+
+def _package_object(package: str, rules: Sequence[str]) -> str:
+    items = (f'"{rule}": [[type_name(v), v] | v := data.policies.{package}.{rule}]' for rule in rules)
+    return "{\n\t\t" + ",\n\t\t".join(items) + "\n\t}" if rules else "{}"
+
+
+def combine(phase: str, answers: Answers, *, revision: str = "") -> Document:
+    """The decision document: deny overrides, then permit, then the obligations joined."""
+    granting: list[str] = []
+    refusals: list[Document] = []
+    asked: list[Document] = []
+    strange: list[Document] = []
+    for package, rules in answers.items():
+        for rule, found in rules.items():
+            for type_name, value in found:
+                full = f"policies.{package}.{rule}"
+                if rule in _PERMITS and type_name == "boolean":
+                    granting.extend([full] if value is True else [])
+                elif rule in _PERMITS or type_name != "set":
+                    strange.append({"type": "unknown", "rule": full, "item": value})
+                elif rule in _CODES:
+                    refusals.extend(_refusals(rule, full, value))
+                else:
+                    asked.extend(_asked(rule, full, value))
+    missing = _missing(phase, granting)
+    if refusals or missing:
+        spoke = [cast("str", reason["rule"]) for reason in refusals]
+        return _document("deny", refusals or missing, strange, spoke, revision)
+    spoke = granting + [cast("str", item["rule"]) for item in asked]
+    return _document("permit", [], asked + strange, spoke, revision)
+
+
+def _refusals(rule: str, full: str, value: JSON) -> list[Document]:
+    return [{"code": _CODES[rule], "rule": full, "item": item} for item in cast("list[JSON]", value)]
+
+
+def _asked(rule: str, full: str, value: JSON) -> list[Document]:
+    return [{"type": _TYPES[rule], "rule": full, "item": item} for item in cast("list[JSON]", value)]
+
+
+def _missing(phase: str, granting: Sequence[str]) -> list[Document]:
+    if phase not in PHASES:
+        return [{"code": "unknown_phase", "item": "the policies know no such phase"}]
+    if phase == "return_result" or granting:
+        return []
+    return [{"code": "no_permit", "item": "no policy permits this call"}]
+
+
+def _document(
+    effect: str, reasons: list[Document], obligations: list[Document], spoke: Iterable[str], revision: str
+) -> Document:
+    return {
+        "effect": effect,
+        "reasons": cast("JSON", reasons),
+        "obligations": cast("JSON", obligations),
+        "policy": {"revision": revision, "rules": cast("JSON", sorted(set(spoke)))},
+    }

@@ -1,0 +1,92 @@
+"""The only module of this process that knows regorus (Microsoft's Rego engine).
+
+An engine belongs to the thread that made it; from any other it panics. Everything that regorus
+raises, panics (which are BaseException) included, leaves here as a PdpError or an EngineError.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
+
+import regorus
+
+from fumehood.errors import FumehoodError, PdpError
+
+if TYPE_CHECKING:
+    from fumehood.canonical import JSON
+
+__all__ = ["Engine", "EngineError", "plain_message", "syntax_trees"]
+
+_UNDEFINED = '"<undefined>"'
+
+
+class EngineError(FumehoodError):
+    """regorus refused a text or an evaluation; the message is regorus' own, without its stack."""
+
+
+def plain_message(error: BaseException) -> str:
+    """What regorus said, without the stack that it appends where RUST_BACKTRACE is set."""
+    return str(error).split("Stack backtrace:")[0].strip()
+
+
+class Engine:
+    """One regorus engine with its policies loaded. To be used by the thread that made it only."""
+
+    def __init__(self, files: Iterable[tuple[str, str]], data: str = "{}") -> None:
+        self._thread = threading.get_ident()
+        self._engine = regorus.Engine()
+        self._engine.set_gather_prints(True)
+        try:
+            for name, text in files:
+                self._engine.add_policy(name, text)
+            self._engine.add_data_json(data)
+        except Exception as error:
+            raise EngineError(plain_message(error)) from error
+
+    def evaluate(self, rule: str, document: str) -> str:
+        """The value of *rule* for the input *document*, as JSON.
+
+        Raises:
+            PdpError: `pdp_error`, `pdp_undefined`, or `pdp_crashed`: then throw this engine away.
+        """
+        try:
+            self._engine.set_input_json(document)
+            answer = cast("str", self._engine.eval_rule_as_json(rule))
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except Exception as error:
+            raise PdpError(plain_message(error), code="pdp_error") from error
+        except BaseException as error:  # a panic of the Rust engine
+            raise PdpError(f"the policy engine crashed: {error}", code="pdp_crashed") from error
+        if answer == _UNDEFINED:
+            raise PdpError(f"{rule} is undefined", code="pdp_undefined")
+        return answer
+
+    def prints(self) -> list[str]:
+        """What `print` wrote since the last time."""
+        return cast("list[str]", self._engine.take_prints())
+
+    def syntax_trees(self) -> str:
+        """The syntax trees of all files, as JSON."""
+        return cast("str", self._engine.get_ast_as_json())
+
+    def __del__(self) -> None:
+        # Dropped by another thread, regorus would raise into nowhere: leave that engine where it is.
+        engine = self.__dict__.get("_engine")
+        if engine is not None and threading.get_ident() != self._thread:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
+
+
+def syntax_trees(name: str, text: str) -> JSON:
+    """The syntax tree of one file.
+
+    Raises:
+        EngineError: it does not parse.
+    """
+    import json
+
+    engine = Engine([(name, text)])
+    return cast("JSON", json.loads(engine.syntax_trees())[0]["ast"])

@@ -1,0 +1,239 @@
+"""Syntax trees of Rego files as values that the gate can walk. Knows nothing of what is allowed.
+
+The trees are regorus' own: an expression is an object with one key, its kind. Spans count bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import cast
+
+from fumehood.errors import Problem
+from fumehood.pdp.engine import EngineError, syntax_trees
+from fumehood.pdp.sources import PolicyFile
+
+__all__ = ["Body", "Import", "Module", "Node", "Ref", "Rule", "kind_of", "module_of", "ref_of", "walk"]
+
+Node = dict[str, object]
+
+_EXPRESSIONS = frozenset(
+    "Var RefDot RefBrack String RawString Number Bool Null Array Object Set ArrayCompr SetCompr ObjectCompr "
+    "Call BoolExpr ArithExpr BinExpr AssignExpr Membership UnaryExpr".split()
+)
+_PLACE = re.compile(r"-->\s*(?P<file>[^\n]*):(?P<line>\d+):(?P<column>\d+)")
+_SAID = re.compile(r"^error: (?P<said>.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A reference such as `input.a[i].b`: its first name, and what follows; None where it is not constant."""
+
+    root: str
+    parts: tuple[str | None, ...]
+    start: int
+
+    @property
+    def constant(self) -> tuple[str, ...]:
+        """The parts up to the first one that is not constant, the root first."""
+        known: list[str] = [self.root]
+        for part in self.parts:
+            if part is None:
+                break
+            known.append(part)
+        return tuple(known)
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    path: tuple[str, ...]
+    alias: str
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """One body of a rule; `value` is what it assigns (`else := …`)."""
+
+    statements: tuple[Node, ...]
+    is_else: bool
+    value: Node | None
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule. `shape` is value, set (`contains`), object (a ref head), function or default."""
+
+    name: str
+    shape: str
+    start: int
+    end: int
+    ref: Ref
+    args: tuple[Node, ...] = ()
+    value: Node | None = None
+    key: Node | None = None
+    bodies: tuple[Body, ...] = ()
+
+    def parts(self) -> list[object]:
+        """Everything in the rule that is an expression or holds some, for `walk`."""
+        bodies = [part for body in self.bodies for part in (body.statements, body.value)]
+        return [self.args, self.value, self.key, *bodies]
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One parsed file."""
+
+    file: PolicyFile
+    package: tuple[str, ...]
+    package_start: int
+    imports: tuple[Import, ...]
+    rules: tuple[Rule, ...]
+    encoded: bytes = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return ".".join(self.package)
+
+    def problem(self, start: int, message: str, remedy: str) -> Problem:
+        """A finding at the byte offset *start*."""
+        before = self.encoded[:start]
+        line_start = before.rfind(b"\n") + 1
+        line = self.encoded[line_start:].split(b"\n", 1)[0].decode(errors="replace").rstrip("\r")
+        column = len(before[line_start:].decode(errors="replace")) + 1
+        return Problem(
+            self.file.path, before.count(b"\n") + 1, column, message, remedy, line.replace("\t", " ")
+        )
+
+
+def module_of(file: PolicyFile) -> Module | Problem:
+    """*file* parsed, or where and why it does not parse."""
+    try:
+        tree = cast("Node", syntax_trees(file.path, file.text))
+    except EngineError as error:
+        return _syntax_problem(file, str(error))
+    encoded = file.text.encode()
+    package = cast("Node", tree["package"])
+    ref = ref_of(cast("Node", package["refr"]))
+    return Module(
+        file=file,
+        package=ref.constant if ref and None not in ref.parts else (),
+        package_start=start_of(package),
+        imports=tuple(_import(node, encoded) for node in cast("list[Node]", tree["imports"])),
+        rules=tuple(map(_rule, cast("list[Node]", tree["rules"]))),
+        encoded=encoded,
+    )
+
+
+def kind_of(node: Node) -> tuple[str, Node]:
+    """The kind of an expression or literal, and its body."""
+    kind, body = next(iter(node.items()))
+    return kind, cast("Node", body)
+
+
+def start_of(body: Node) -> int:
+    """Where the node with this body begins, in bytes."""
+    return cast("int", cast("Node", body["span"])["start"])
+
+
+def ref_of(node: Node) -> Ref | None:
+    """The reference that an expression is, if it is one."""
+    parts: list[str | None] = []
+    kind, body = kind_of(node)
+    while kind in ("RefDot", "RefBrack"):
+        if kind == "RefDot":
+            parts.append(cast("list[str]", body["field"])[1])
+        else:
+            index_kind, index = kind_of(cast("Node", body["index"]))
+            is_text = index_kind in ("String", "RawString")
+            parts.append(cast("str", index["value"]) if is_text else None)
+        kind, body = kind_of(cast("Node", body["refr"]))
+    if kind != "Var":
+        return None
+    return Ref(cast("str", body["value"]), tuple(reversed(parts)), start_of(body))
+
+
+def walk(value: object) -> Iterator[tuple[str, Node]]:
+    """Every expression in *value*, outermost first, as (kind, body)."""
+    stack = [value]
+    while stack:
+        here = stack.pop()
+        if isinstance(here, dict):
+            for key, item in here.items():
+                if key in _EXPRESSIONS and isinstance(item, dict) and "span" in item:
+                    yield key, cast("Node", item)
+            stack.extend(reversed(list(here.values())))
+        elif isinstance(here, list | tuple):
+            stack.extend(reversed(here))
+
+
+def _import(node: Node, encoded: bytes) -> Import:
+    ref = ref_of(cast("Node", node["refr"]))
+    path = ref.constant if ref else ()
+    alias = cast("Node | None", node.get("as"))
+    name = encoded[start_of({"span": alias}) : cast("int", alias["end"])].decode() if alias else None
+    return Import(path, name or (path[-1] if path else ""), start_of(node))
+
+
+def _rule(node: Node) -> Rule:
+    kind, body = kind_of(node)
+    return _default(body) if kind == "Default" else _spec(body)
+
+
+def _default(body: Node) -> Rule:
+    ref = _head_ref(cast("Node", body["refr"]))
+    args = tuple(cast("list[Node]", body["args"]))
+    span = cast("Node", body["span"])
+    return Rule(
+        ref.root, "default", start_of(body), cast("int", span["end"]), ref, args, cast("Node", body["value"])
+    )
+
+
+def _spec(body: Node) -> Rule:
+    kind, head = kind_of(cast("Node", body["head"]))
+    ref = _head_ref(cast("Node", head["refr"]))
+    assign = cast("Node | None", head.get("assign"))
+    shape = {"Set": "set", "Func": "function"}.get(kind, "object" if ref.parts else "value")
+    return Rule(
+        name=ref.root,
+        shape="object" if kind == "Set" and ref.parts else shape,
+        start=start_of(body),
+        end=cast("int", cast("Node", body["span"])["end"]),
+        ref=ref,
+        args=tuple(cast("list[Node]", head.get("args", []))),
+        value=cast("Node", assign["value"]) if assign else None,
+        key=cast("Node | None", head.get("key")),
+        bodies=tuple(map(_body, cast("list[Node]", body["bodies"]))),
+    )
+
+
+def _head_ref(node: Node) -> Ref:
+    ref = ref_of(node)
+    return ref if ref else Ref("", (), 0)
+
+
+def _body(node: Node) -> Body:
+    query = cast("Node", node["query"])
+    assign = cast("Node | None", node["assign"])
+    return Body(
+        tuple(cast("list[Node]", query["stmts"])),
+        cast("bool", node["is_else"]),
+        cast("Node", assign["value"]) if assign else None,
+        start_of(node),
+    )
+
+
+def _syntax_problem(file: PolicyFile, said: str) -> Problem:
+    place, message = _PLACE.search(said), _SAID.search(said)
+    line = int(place["line"]) if place else 1
+    lines = file.text.split("\n")
+    return Problem(
+        file.path,
+        line,
+        int(place["column"]) if place else 1,
+        f"not Rego: {message['said'] if message else said}",
+        "See https://www.openpolicyagent.org/docs/latest/policy-language/ for the syntax (Rego v1).",
+        lines[line - 1].replace("\t", " ") if line <= len(lines) else "",
+    )
