@@ -1,0 +1,268 @@
+"""Takes secrets out of what is written or shown. Pure; patterns run in RE2, which cannot hang.
+
+Three sources say what a secret is: the tool's annotations (`secret`), the names of keys
+(`password`, `api_key`, …), and the shapes of known credentials. The first two are certain, the
+last is a net with holes: annotate. What was taken out becomes `MARK`, and its length is not kept.
+
+Policy sees originals, in memory only. Sources of the patterns: the published formats of the
+issuers (AWS, GitHub, GitLab, Slack, Google, Stripe, OpenAI, Anthropic), RFC 7519, RFC 7468, RFC 6750.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import re2
+
+from fumehood.canonical import JSON, at, canonical, escape, leaves, parse
+from fumehood.errors import ConfigError
+from fumehood.model import Redact, ToolCall
+
+__all__ = [
+    "MARK",
+    "Redacted",
+    "is_secret_name",
+    "redact_result",
+    "redacted_args",
+    "redacted_input",
+    "redacted_json",
+    "redacted_text",
+]
+
+MARK = "⟨redacted⟩"
+_MIN_SECRET = 4  # characters; a shorter secret value is not searched for elsewhere
+
+# A key is secret if its letters and digits, in lower case, end in one of these.
+_SECRET_ENDINGS = (
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "apikey",
+    "accesskey",
+    "accesskeyid",
+    "privatekey",
+    "secretkey",
+    "authorization",
+    "credential",
+    "credentials",
+    "cookie",
+)
+_OPEN_ENDINGS = ("pagetoken", "continuationtoken", "cursortoken")  # these page through lists
+
+_SHAPES = (
+    r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}",
+    r"gh[pousr]_[A-Za-z0-9]{36,}",
+    r"github_pat_[A-Za-z0-9_]{22,}",
+    r"glpat-[A-Za-z0-9_-]{20,}",
+    r"xox[abeoprs]-[A-Za-z0-9-]{10,}",
+    r"hooks\.slack\.com/services/[A-Za-z0-9/]{20,}",
+    r"sk-(?:ant-|proj-|svcacct-)?[A-Za-z0-9_-]{20,}",
+    r"[sr]k_(?:live|test)_[A-Za-z0-9]{16,}",
+    r"AIza[A-Za-z0-9_-]{35}",
+    r"ya29\.[A-Za-z0-9_-]{20,}",
+    r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?",
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\z)",
+)
+# In these only the second group is the secret.
+_KEYED = (
+    r"((?i:\b(?:bearer|basic)\s+))([A-Za-z0-9._~+/=-]{16,})",
+    r"(://[^/\s:@\"]*:)([^/\s@\"]+)(?:@)",
+    r"((?i:passw(?:or)?d|passphrase|secret|api[_-]?key|access[_-]?key|token|credential)[\"'\\]*\s*[:=]\s*[\"'\\]*)"
+    r"([^\s\"'\\,;&⟨]{6,})",
+)
+
+
+def _options() -> re2.Options:
+    options = re2.Options()
+    options.log_errors = False
+    options.never_nl = False
+    return options
+
+
+_ANY = re2.compile("|".join((*_SHAPES, *_KEYED)), _options())
+_SHAPE = re2.compile("|".join(_SHAPES), _options())
+_PAIRS = tuple(re2.compile(pattern, _options()) for pattern in _KEYED)
+_BETWEEN = r"[^a-z0-9\"]*"  # letters of a name may be parted: API-Key, access_token
+_ENDINGS = "|".join(_BETWEEN.join(ending) for ending in _SECRET_ENDINGS)
+_NAMED = re2.compile(f'(?i)(?:{_ENDINGS}){_BETWEEN}"', _options())
+
+
+@dataclass(frozen=True, slots=True)
+class Redacted:
+    """A JSON value after redaction, and whether anything was taken out of it."""
+
+    value: JSON
+    is_changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What to take out: pointers, secret values wherever they stand, and whether names of keys count."""
+
+    pointers: frozenset[str] = frozenset()
+    values: tuple[str, ...] = ()
+    by_name: bool = True
+
+
+def is_secret_name(name: str) -> bool:
+    """True if a key of that name holds a secret (`X-Api-Key`, `db_password`, `accessToken`)."""
+    plain = "".join(c for c in name.casefold() if c.isalnum())
+    return plain.endswith(_SECRET_ENDINGS) and not plain.endswith(_OPEN_ENDINGS)
+
+
+def redacted_text(text: str) -> str:
+    """*text* with credentials of known shapes replaced by `MARK`; always encodable as UTF-8."""
+    if not text.isascii():
+        text = text.encode("utf-8", "backslashreplace").decode()
+    if _ANY.search(text) is None:
+        return text
+    text = _SHAPE.sub(_mark, text)
+    for pair in _PAIRS:
+        text = pair.sub(_keep_key, text)
+    return text
+
+
+def redacted_json(document: bytes, *, pointers: Iterable[str] = ()) -> bytes:
+    """*document* (JSON) without what stands at *pointers*, under secret names, or looks like a credential.
+
+    The same bytes come back if nothing had to be taken out.
+
+    Raises:
+        BindError: *document* is not JSON.
+    """
+    wanted = frozenset(pointers)
+    if not wanted and not _may_hold_secret(document):
+        return document
+    before = parse(document)
+    after = _without(before, "", _Rules(wanted))
+    return document if after == before else _dumped(after)
+
+
+def redacted_args(call: ToolCall) -> bytes:
+    """The call's arguments as they may be shown and written: canonical JSON, secrets taken out."""
+    after = redacted_json(call.args, pointers=_secret_pointers(call))
+    return after if after is call.args else canonical(parse(after))
+
+
+def redacted_input(call: ToolCall, document: bytes) -> bytes:
+    """The policy input of *call* as it may be written.
+
+    A secret argument is taken out wherever its value stands in the document (the user's words, say),
+    and so is what was derived from it under `context.normalised`.
+    """
+    secrets = _secret_values(call)
+    if not secrets and _ANY.search(document) is None:
+        return document
+    texts = tuple(v for _, v in secrets if isinstance(v, str) and len(v) >= _MIN_SECRET)
+    root = parse(document)
+    gone = frozenset(pointer for pointer, _ in secrets)
+    pointers = frozenset("/action/properties/args" + pointer for pointer in gone)
+    root = _without(root, "", _Rules(pointers, texts, by_name=False))
+    _drop_derived(root, gone)
+    return _dumped(root)
+
+
+def redact_result(view: JSON, redactions: Sequence[Redact]) -> Redacted:
+    """*view* after the policy's `redact` obligations: JSON Pointers and RE2 patterns.
+
+    A pointer that leads nowhere takes nothing out.
+
+    Raises:
+        ConfigError: a pattern is not RE2, or an obligation names neither path nor pattern.
+    """
+    after = view
+    for redaction in redactions:
+        if redaction.path is not None:
+            after = _without(after, "", _Rules(frozenset({redaction.path}), by_name=False), shapes=False)
+        elif redaction.pattern is not None:
+            after = _substituted(after, _compiled(redaction))
+        else:
+            raise ConfigError("a redact obligation needs a path or a pattern")
+    return Redacted(after, is_changed=after != view)
+
+
+def _may_hold_secret(document: bytes) -> bool:
+    return b"\\u" in document or _NAMED.search(document) is not None or _ANY.search(document) is not None
+
+
+def _secret_pointers(call: ToolCall) -> tuple[str, ...]:
+    names = call.tool.annotations.secret
+    return tuple(n if n.startswith("/") else "/" + escape(n) for n in names)
+
+
+def _secret_values(call: ToolCall) -> list[tuple[str, JSON]]:
+    """Every argument that `redacted_args` takes out whole, with its pointer."""
+    pointers = _secret_pointers(call)
+    if not pointers and not _may_hold_secret(call.args):
+        return []
+    args = parse(call.args)
+    shown = dict(leaves(_without(args, "", _Rules(frozenset(pointers)))))
+    return [(pointer, value) for pointer, value in leaves(args) if shown.get(pointer, MARK) != value]
+
+
+def _without(value: JSON, pointer: str, rules: _Rules, *, shapes: bool = True) -> JSON:
+    if pointer in rules.pointers:
+        return MARK
+    if isinstance(value, dict):
+        return {
+            redacted_text(key) if shapes else key: MARK
+            if rules.by_name and item not in (None, "", True, False) and is_secret_name(key)
+            else _without(item, f"{pointer}/{escape(key)}", rules, shapes=shapes)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_without(item, f"{pointer}/{i}", rules, shapes=shapes) for i, item in enumerate(value)]
+    if isinstance(value, str):
+        for secret in rules.values:
+            value = value.replace(secret, MARK)
+        return redacted_text(value) if shapes else value
+    return value
+
+
+def _drop_derived(root: JSON, gone: frozenset[str]) -> None:
+    try:
+        derived = at(root, "/context/normalised")
+    except KeyError:
+        return
+    for kind in [derived, *(derived.values() if isinstance(derived, dict) else ())]:
+        if isinstance(kind, dict):
+            for pointer in [p for p in kind if _stands_under(p, gone)]:
+                kind[pointer] = MARK
+
+
+def _stands_under(pointer: str, gone: frozenset[str]) -> bool:
+    return any(pointer == g or g.startswith(pointer + "/") or pointer.startswith(g + "/") for g in gone)
+
+
+def _substituted(value: JSON, pattern: re2._Regexp) -> JSON:
+    if isinstance(value, dict):
+        return {key: _substituted(item, pattern) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_substituted(item, pattern) for item in value]
+    return cast("str", pattern.sub(_mark, value)) if isinstance(value, str) else value
+
+
+def _compiled(redaction: Redact) -> re2._Regexp:
+    try:
+        return re2.compile(cast("str", redaction.pattern), _options())
+    except re2.error as error:
+        where = f" (rule {redaction.rule})" if redaction.rule else ""
+        raise ConfigError(f"the redact pattern {redaction.pattern!r} is not RE2: {error}{where}") from error
+
+
+def _mark(_: re2._Match) -> str:
+    return MARK
+
+
+def _keep_key(match: re2._Match) -> str:
+    tail = "@" if match.group(0).endswith("@") else ""
+    return f"{match.group(1)}{MARK}{tail}"
+
+
+def _dumped(value: JSON) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
