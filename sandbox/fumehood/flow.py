@@ -59,10 +59,11 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Wish(Generic[T]):
-    """Something that the flow wants done; T is what comes back."""
+class Wish(Generic[T_co]):
+    """Something that the flow wants done; the parameter is what comes back."""
 
     __slots__ = ()
 

@@ -91,7 +91,7 @@ class FunctionBody:
         if type(result) in (str, int, float, bool, list, dict):
             return view
         raise FumehoodError(
-            f"a {type(result).__name__} cannot be redacted; let the tool return text, a list or an object of JSON"
+            f"a {type(result).__name__} cannot be redacted; let the tool return text, a list or an object"
         )
 
     def replay(self, view: JSON, /) -> object:
@@ -113,7 +113,7 @@ def tool_of(
     Raises:
         ConfigError: its signature cannot be a schema, or annotations name an argument it lacks.
     """
-    called = name or getattr(function, "__name__", "")
+    called: str = name or getattr(function, "__name__", None) or ""
     schema = _schema(called, function)
     definition = define(
         called,

@@ -1,0 +1,370 @@
+"""The guard: what a developer holds. It opens policies, engine and ledger once, then every call goes
+through `flow.enforce`.
+
+    guard = Guard("refund", "./policies")
+    with guard.session(agent="support-bot", user="alice", prompt="Please look at ticket 881"):
+        guard.call("issue_refund", {"order_id": "A-1", "amount_usd": 40}, run=issue_refund)
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import secrets
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import update_wrapper
+from types import TracebackType
+from typing import Any, Literal, ParamSpec, Self, TypeVar, cast, overload
+
+from fumehood.approval import Approval, State
+from fumehood.binding import Body
+from fumehood.display import inert
+from fumehood.errors import ConfigError, Denied
+from fumehood.flow import Ask, adrive, drive, enforce
+from fumehood.functions import FunctionBody, FunctionTool, tool_of
+from fumehood.ledger import Ledger, default_path, open_ledger
+from fumehood.model import Annotations, Decision, Pdp
+from fumehood.pdp import Bundle, load_bundle, open_pdp
+from fumehood.sessions import OpenSession, Sessions
+from fumehood.shell import CallShell, Hands, current_call
+from fumehood.waiting import Jobs, Waiters
+
+__all__ = ["Guard", "current_call"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+BODY_THREADS = 64
+HAND_THREADS = 4
+LOCK_DOWN = "fumehood.confine.pdp:lock_down"  # how the policy worker confines itself
+
+
+class Guard:
+    """Decides, holds, confines and records every tool call that goes through it.
+
+    Args:
+        policies: folders, or names of packs (a name without "/" is a pack, never a folder).
+        ledger: a path or an open ledger; else $FUMEHOOD_LEDGER, else the XDG state folder.
+        isolation: where the embedded engine runs: "worker" (confined processes) or "thread".
+        tier: the least confinement accepted for code: "full", or "no-userns" for hosts that
+            forbid user namespaces.
+        unattended: "wait" holds a call until a person decides; "deny" answers `nobody_to_ask`.
+        pdp: the URL of an OPA server that decides instead of the embedded engine.
+        agent: the agent's name where a conversation was not given one.
+        on_pending: called with each `Approval` that begins to wait (on a thread of the guard's).
+        durability: "process" survives a crash of every process, "power" a loss of power as well.
+
+    Raises:
+        ConfigError: no policy, an unreadable or refused one.
+        LedgerError: the ledger cannot be used.
+        ConfinementError: the policy workers cannot be confined here.
+
+    Thread-safe; usable from asyncio; after a fork the child opens its own engine and ledger handles.
+    """
+
+    def __init__(
+        self,
+        *policies: str | os.PathLike[str],
+        ledger: Ledger | str | os.PathLike[str] | None = None,
+        isolation: Literal["worker", "thread"] = "worker",
+        tier: Literal["full", "no-userns"] = "full",
+        unattended: Literal["wait", "deny"] = "wait",
+        pdp: str | None = None,
+        agent: str = "agent",
+        on_pending: Callable[[Approval], None] | None = None,
+        durability: Literal["process", "power"] = "process",
+    ) -> None:
+        _one_of("isolation", isolation, ("worker", "thread"))
+        _one_of("tier", tier, ("full", "no-userns"))
+        _one_of("unattended", unattended, ("wait", "deny"))
+        if not policies:
+            raise ConfigError(
+                'a guard needs policies: Guard("./policies") or the name of a pack: Guard("refund")'
+            )
+        self.tier = tier
+        self.bundle: Bundle = load_bundle(policies)
+        self._on_pending = on_pending
+        self._ledger = _opened(ledger, durability)
+        self._pdp = open_pdp(
+            self.bundle, isolation=isolation, url=pdp, lock_down="fumehood.confine.pdp:lock_down"
+        )
+        self._sessions = Sessions(self._ledger, agent)
+        self._definitions: dict[tuple[str, object, str], FunctionTool] = {}
+        self._can_ask = unattended == "wait"
+        self._open_hands()
+        _forget_after_fork(self)
+
+    def _open_hands(self) -> None:
+        """Threads and the watch on the ledger; made anew after a fork, which has neither."""
+        self._hands = Hands(
+            pdp=self._pdp,
+            ledger=self._ledger,
+            waiters=Waiters(self._ledger),
+            threads=ThreadPoolExecutor(HAND_THREADS, "fumehood-hands"),
+            bodies=ThreadPoolExecutor(BODY_THREADS, "fumehood-body"),
+            clock=time.time,
+            can_ask=self._can_ask,
+            announce=self._announce,
+            new_approval=self._new_approval,
+        )
+        self._jobs = Jobs(self._ledger)
+        self._unwatch = self._ledger.watch(self._look)
+
+    # --- sessions ---
+
+    def session(
+        self,
+        *,
+        agent: str | None = None,
+        user: str | None = None,
+        roles: Iterable[str] = (),
+        prompt: str | None = None,
+        id: str | None = None,
+        conversation_id: str | None = None,
+    ) -> OpenSession:
+        """Open a session, for `with` or `async with`; *id* resumes one.
+
+        *prompt* is the user's own words: values found in it are trusted. Give nobody else's.
+
+        Raises:
+            LedgerError: it cannot be recorded, or the id belongs to another agent or user.
+        """
+        return self._sessions.open(
+            agent=agent,
+            user=user,
+            roles=tuple(roles),
+            prompt=prompt,
+            id=id,
+            conversation_id=conversation_id,
+        )
+
+    def find_session(
+        self, *, bound: OpenSession | None = None, conversation_id: str | None = None
+    ) -> OpenSession:
+        """The session that a call made here and now belongs to (for adapters)."""
+        return self._sessions.find(bound, conversation_id)
+
+    # --- calls ---
+
+    def call(
+        self,
+        name: str,
+        arguments: Mapping[str, object],
+        *,
+        run: Callable[..., object],
+        call_id: str | None = None,
+        annotations: Annotations | Mapping[str, object] | None = None,
+    ) -> object:
+        """Call *run* with *arguments* as the tool *name*, if the policy lets it.
+
+        Raises:
+            Denied: nothing ran.
+            Withheld: it ran, and its result is not released.
+        """
+        body = FunctionBody(self._tool(name, run, annotations), lambda: arguments, call_id)
+        return self.enforce(body)
+
+    async def acall(
+        self,
+        name: str,
+        arguments: Mapping[str, object],
+        *,
+        run: Callable[..., object],
+        call_id: str | None = None,
+        annotations: Annotations | Mapping[str, object] | None = None,
+    ) -> object:
+        """`call`, awaited; *run* may be a coroutine function. The loop is never blocked."""
+        body = FunctionBody(self._tool(name, run, annotations), lambda: arguments, call_id)
+        return await self.aenforce(body)
+
+    @overload
+    def tool(self, function: Callable[P, R], /) -> Callable[P, R]: ...
+    @overload
+    def tool(
+        self, /, *, name: str | None = None, description: str | None = None, **annotations: object
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+    def tool(
+        self,
+        function: Callable[P, R] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        **annotations: object,
+    ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
+        """Make a function or coroutine function a governed tool; *annotations* as `kind="money"`.
+
+        Raises:
+            ConfigError: the signature cannot be a schema, or annotations do not fit it.
+        """
+        if function is None:
+            return lambda f: self._governed(
+                tool_of(f, name=name, description=description, annotations=annotations)
+            )
+        return self._governed(tool_of(function))
+
+    def enforce(self, body: Body, *, session: OpenSession | None = None) -> Any:
+        """Send one call of an adapter's through the flow (for adapters)."""
+        return drive(enforce(), self._shell(body, session))
+
+    async def aenforce(self, body: Body, *, session: OpenSession | None = None) -> Any:
+        """`enforce`, awaited (for adapters)."""
+        return await adrive(enforce(), self._shell(body, session))
+
+    # --- the operator's side, in process ---
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger that this guard records in."""
+        return self._ledger
+
+    @property
+    def pdp(self) -> Pdp:
+        """The policy decision point that this guard asks."""
+        return self._pdp
+
+    @property
+    def jobs(self) -> Jobs:
+        """The confined processes that run now; a stop ends them (for adapters)."""
+        return self._jobs
+
+    @property
+    def protected_paths(self) -> tuple[str, ...]:
+        """Paths that no confined code may ever write: the ledger's and the policies' (for adapters)."""
+        return (*self.bundle.folders, self._ledger.path)
+
+    def close(self) -> None:
+        """End the engine's workers and close the ledger. Waiting calls are cancelled."""
+        self._unwatch()
+        self._hands.threads.shutdown(wait=False)
+        self._hands.bodies.shutdown(wait=False)
+        self._pdp.close()
+        self._ledger.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self.close()
+
+    # --- parts ---
+
+    def _shell(self, body: Body, session: OpenSession | None) -> CallShell:
+        try:
+            return CallShell(self._hands, session or self.find_session(), body)
+        except Denied:
+            raise
+        except Exception as error:
+            raise Denied(
+                Decision.deny("no_session", "the session cannot be recorded", detail=str(error))
+            ) from error
+
+    def _tool(
+        self, name: str, run: Callable[..., object], annotations: Annotations | Mapping[str, object] | None
+    ) -> FunctionTool:
+        key = (name, run, repr(annotations))
+        found = self._definitions.get(key)
+        if found is None:
+            found = self._definitions[key] = tool_of(run, name=name, annotations=annotations)
+        return found
+
+    def _governed(self, tool: FunctionTool) -> Callable[..., object]:
+        function = tool.function
+
+        def call(*args: object, **kwargs: object) -> object:
+            return self.enforce(FunctionBody(tool, lambda: tool.arguments(args, kwargs)))
+
+        async def acall(*args: object, **kwargs: object) -> object:
+            return await self.aenforce(FunctionBody(tool, lambda: tool.arguments(args, kwargs)))
+
+        is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+        governed: Callable[..., Any] = acall if is_async else call
+        update_wrapper(governed, function)
+        del governed.__wrapped__  # type: ignore[attr-defined]  # nothing public leads round the guard
+        governed.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+        return governed
+
+    def _new_approval(self, wish: Ask) -> Approval:
+        call, question, now = wish.call, wish.question, time.time()
+        waits_for_ever = question.on_timeout == "wait"
+        return Approval(
+            id=secrets.token_hex(4),
+            revision=1,
+            state=State.PENDING,
+            session_id=call.session.id,
+            attempt_id=call.attempt_id,
+            agent=call.session.subject.id,
+            user=call.session.subject.user,
+            tool=call.tool.name,
+            definition_digest=call.tool.digest,
+            call_id=call.call_id,
+            digest=call.digest,
+            args=call.args,
+            injected=call.injected,
+            reasons=wish.decision.approvals,
+            policy_revision=wish.decision.revision,
+            rules=wish.decision.rules,
+            created_at=now,
+            expires_at=None if waits_for_ever else now + question.timeout_s,
+            lease=self._ledger.lease,
+            waiter=_this_process(),
+        )
+
+    def _announce(self, approval: Approval) -> None:
+        """One line on stderr: what waits, and how to decide it."""
+        until = "" if approval.expires_at is None else f" until {_clock(approval.expires_at)}"
+        where = "" if self._ledger.path == str(default_path()) else f" --ledger {inert(self._ledger.path)}"
+        sys.stderr.write(
+            f"fumehood: {inert(approval.agent)} waits{until} for a person to decide {inert(approval.tool)} "
+            f"({approval.risk.value} risk): fumehood approvals show|approve|deny {approval.id}{where}\n"
+        )
+        sys.stderr.flush()
+        if self._on_pending is not None:
+            self._on_pending(approval)
+
+    def _look(self) -> None:
+        self._hands.waiters.look()
+        self._jobs.look()
+
+
+def _opened(
+    ledger: Ledger | str | os.PathLike[str] | None, durability: Literal["process", "power"]
+) -> Ledger:
+    if ledger is None or isinstance(ledger, str | os.PathLike):
+        return cast("Ledger", open_ledger(ledger, durability=durability))
+    return ledger
+
+
+def _forget_after_fork(guard: Guard) -> None:
+    """In a forked child the threads of the parent do not exist: open new ones."""
+    there = weakref.ref(guard)
+
+    def reopen() -> None:
+        found = there()
+        if found is not None:
+            found._open_hands()
+
+    os.register_at_fork(after_in_child=reopen)
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{name}={value!r} is not known; write one of: {', '.join(allowed)}")
+
+
+def _this_process() -> tuple[int, int]:
+    """This process's id and its start time in clock ticks since boot (proc(5), field 22)."""
+    with open("/proc/self/stat", "rb") as stat:  # noqa: PTH123
+        fields = stat.read().rpartition(b")")[2].split()
+    return os.getpid(), int(fields[19])
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%SZ")

@@ -1,0 +1,301 @@
+"""Fulfils the wishes of one call's flow: the only place where the flow meets the world.
+
+`perform` blocks; `aperform` does the same without blocking the event loop: the ledger and the
+policy engine are asked on the guard's own threads, a person is awaited, and a body that is not a
+coroutine runs in a thread of the guard's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from fumehood import flow
+from fumehood.approval import Approval, IllegalTransition, Move
+from fumehood.binding import Body, Bound, make_call
+from fumehood.canonical import JSON, canonical, parse
+from fumehood.errors import BindError, Denied, LedgerError
+from fumehood.ledger.protocol import Claimed, ClaimState, Ledger, Outcome
+from fumehood.model import Decision, Pdp, PolicyInput, ToolCall
+from fumehood.normalise import normalised
+from fumehood.policy_input import execute_document, result_document
+from fumehood.sessions import OpenSession
+from fumehood.waiting import Waiters
+
+__all__ = ["CallShell", "Hands", "current_call"]
+
+_current: ContextVar[CallShell | None] = ContextVar("fumehood_call", default=None)
+
+
+def current_call() -> CallShell | None:
+    """The governed call whose body this code is part of, if any."""
+    return _current.get()
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What a guard lends to each of its calls."""
+
+    pdp: Pdp
+    ledger: Ledger
+    waiters: Waiters
+    threads: Executor
+    bodies: Executor
+    clock: Callable[[], float]
+    can_ask: bool
+    announce: Callable[[Approval], None]
+    new_approval: Callable[[flow.Ask], Approval]
+
+
+@dataclass(slots=True, eq=False)
+class CallShell:
+    """One call's shell. `detail` is what the record gets beside the outcome (confinement)."""
+
+    hands: Hands
+    session: OpenSession
+    body: Body
+    detail: dict[str, JSON] = field(default_factory=dict)
+    call: ToolCall | None = None
+    _is_faithful: bool = False
+    _began: float = 0.0
+
+    def perform(self, wish: flow.Wish[object], /) -> object:
+        """Fulfil *wish*, blocking."""
+        return _PERFORM[type(wish)](self, wish)
+
+    async def aperform(self, wish: flow.Wish[object], /) -> object:
+        """Fulfil *wish* without blocking the loop."""
+        match wish:
+            case flow.Ask():
+                return await self._aask(wish)
+            case flow.Run():
+                return await self._arun(wish)
+            case flow.Claim():
+                return await self._aclaim(wish)
+            case flow.Bind() | flow.View() | flow.Rebuild() | flow.IsInterrupt() | flow.Replay():
+                return self.perform(wish)
+            case _:
+                return await asyncio.shield(self._in_thread(wish))
+
+    def _in_thread(self, wish: flow.Wish[object]) -> asyncio.Future[object]:
+        return asyncio.get_running_loop().run_in_executor(self.hands.threads, self.perform, wish)
+
+    # --- before it runs ---
+
+    def _bind(self, _: flow.Bind) -> tuple[ToolCall, Bound]:
+        definition = self.body.definition
+        try:
+            bound = self.body.bind()
+        except BindError as error:
+            self._note("refused", f"{definition.name}: bad arguments: {error}")
+            raise
+        outer = _current.get()
+        parent = outer.call.attempt_id if outer is not None and outer.call is not None else None
+        self.call = make_call(
+            definition, self.session.session, bound, call_id=self.body.call_id, parent_attempt_id=parent
+        )
+        return self.call, bound
+
+    def _earlier(self, wish: flow.Earlier) -> flow.Claimed | None:
+        if wish.call.call_id is None:
+            return None
+        found = self.hands.ledger.find_claim(wish.call)
+        return None if found is None else _claimed(found)
+
+    def _assemble(self, wish: flow.Assemble) -> PolicyInput:
+        call, facts = wish.call, self.hands.pdp.facts
+        past = self.hands.ledger.past(call.session, with_history=facts.reads_history)
+        args = parse(call.args)
+        return execute_document(
+            call,
+            at=self.hands.clock(),
+            history=past.history if facts.reads_history else None,
+            counters=past.counters,
+            provenance=self.session.provenance(args, call.tool.annotations, wish.bound.defaults),
+            normalised=normalised(args),
+        )
+
+    def _assemble_result(self, wish: flow.AssembleResult) -> PolicyInput | None:
+        if not self.hands.pdp.facts.has_result_rules:
+            return None
+        return result_document(wish.call, wish.view, at=self.hands.clock(), is_error=wish.is_error)
+
+    def _evaluate(self, wish: flow.Evaluate) -> Decision:
+        return self.hands.pdp.evaluate(wish.document)
+
+    def _record(self, wish: flow.Record) -> Decision:
+        document = wish.document.body if wish.document is not None else b""
+        recorded = self.hands.ledger.record(
+            wish.call, wish.decision, document=document, count_limits=wish.count_limits
+        )
+        return recorded.decision
+
+    # --- asking ---
+
+    def _request(self, wish: flow.Ask) -> Approval:
+        if not self.hands.can_ask:
+            text = "this call needs a person's agreement, and nobody can be asked here"
+            refused = Decision.deny("nobody_to_ask", text, revision=wish.decision.revision)
+            self.hands.ledger.record(wish.call, refused, document=b"", count_limits=False)
+            raise Denied(refused)
+        return self.hands.new_approval(wish)
+
+    def _ask(self, wish: flow.Ask) -> Approval:
+        approval = self._request(wish)
+        future = self.hands.waiters.enter(approval.id)
+        try:
+            self._begin(approval)
+            return future.result(self._remaining(approval))
+        except FutureTimeout:
+            return self._end(approval, Move.EXPIRE)
+        except LedgerError:
+            raise
+        except BaseException:  # the caller was interrupted: nobody waits any more
+            self._end(approval, Move.CANCEL)
+            raise
+        finally:
+            self.hands.waiters.leave(approval.id)
+
+    async def _aask(self, wish: flow.Ask) -> Approval:
+        approval = self._request(wish) if self.hands.can_ask else await self._off_loop(self._request, wish)
+        future = asyncio.wrap_future(self.hands.waiters.enter(approval.id))
+        try:
+            await self._off_loop(self._begin, approval)
+            async with asyncio.timeout(self._remaining(approval)):
+                return await future
+        except TimeoutError:
+            return cast("Approval", await self._off_loop(self._end, approval, Move.EXPIRE))
+        except LedgerError:
+            raise
+        except BaseException:  # the run was cancelled: nobody waits any more
+            await self._off_loop(self._end, approval, Move.CANCEL)
+            raise
+        finally:
+            self.hands.waiters.leave(approval.id)
+
+    def _begin(self, approval: Approval) -> None:
+        self.hands.ledger.ask(approval)
+        self.hands.announce(approval)
+        self.hands.waiters.look()
+
+    def _remaining(self, approval: Approval) -> float | None:
+        if approval.expires_at is None:
+            return None
+        return max(0.0, approval.expires_at - self.hands.clock())
+
+    def _end(self, approval: Approval, move: Move) -> Approval:
+        try:
+            return self.hands.ledger.move(approval.id, move)
+        except IllegalTransition:  # a person was faster
+            return self.hands.ledger.approval(approval.id)
+
+    def _drop(self, wish: flow.Drop) -> None:
+        self._end(wish.approval, Move.CANCEL)
+
+    # --- running ---
+
+    def _claim(self, wish: flow.Claim) -> flow.Claimed:
+        approval_id = wish.approval.id if wish.approval is not None else None
+        return _claimed(self.hands.ledger.claim(wish.call, approval_id))
+
+    async def _aclaim(self, wish: flow.Claim) -> flow.Claimed:
+        """Claim; if the run is cancelled meanwhile, give back what was claimed: nothing will run."""
+        taken = self._in_thread(wish)
+        try:
+            return cast("flow.Claimed", await asyncio.shield(taken))
+        except asyncio.CancelledError:
+            claimed = cast("flow.Claimed", await taken)
+            if claimed.is_mine:
+                await self._in_thread(flow.Finish(wish.call, "interrupted", is_claimed=True))
+            raise
+
+    def _run(self, wish: flow.Run) -> object:
+        token = _current.set(self)
+        self._began = time.monotonic()
+        try:
+            return self.body.run(wish.bound, wish.confinements)
+        finally:
+            _current.reset(token)
+
+    async def _arun(self, wish: flow.Run) -> object:
+        if not self.body.is_async:
+            inside = contextvars.copy_context()
+            return await self._off_loop(inside.run, self._run, wish, on=self.hands.bodies)
+        token = _current.set(self)
+        self._began = time.monotonic()
+        try:
+            return await self.body.arun(wish.bound, wish.confinements)
+        finally:
+            _current.reset(token)
+
+    async def _off_loop(self, function: Callable[..., Any], *args: object, on: Executor | None = None) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(on or self.hands.threads, function, *args)
+
+    # --- after it ran ---
+
+    def _view(self, wish: flow.View) -> JSON:
+        view, self._is_faithful = self.body.view(wish.result)
+        return view
+
+    def _rebuild(self, wish: flow.Rebuild) -> object:
+        return self.body.rebuild(wish.result, wish.view)
+
+    def _replay(self, wish: flow.Replay) -> object:
+        return self.body.replay(wish.view)
+
+    def _is_interrupt(self, wish: flow.IsInterrupt) -> bool:
+        return self.body.is_interrupt(wish.error)
+
+    def _finish(self, wish: flow.Finish) -> None:
+        notes = wish.call.tool.annotations
+        is_kept = wish.is_kept and self._is_faithful and not notes.secret_result
+        outcome = Outcome(
+            state=ClaimState(wish.state),
+            result=canonical(wish.view) if is_kept else None,
+            error_type=type(wish.error).__name__ if wish.error is not None else None,
+            labels=wish.labels,
+            withheld=wish.withheld,
+            duration_s=time.monotonic() - self._began if self._began else 0.0,
+            detail=json.dumps(self.detail).encode(),
+        )
+        self.hands.ledger.finish(wish.call, outcome, claimed=wish.is_claimed)
+        if wish.withheld is None and wish.view is not None:
+            self.session.learn(wish.call.tool.name, notes, wish.view, wish.labels)
+
+    def _note(self, kind: str, summary: str) -> None:
+        self.hands.ledger.note(self.session.session, kind, summary, tool=self.body.definition.name)
+
+
+_PERFORM: dict[type, Callable[[CallShell, Any], object]] = {
+    flow.Bind: CallShell._bind,
+    flow.Earlier: CallShell._earlier,
+    flow.Assemble: CallShell._assemble,
+    flow.AssembleResult: CallShell._assemble_result,
+    flow.Evaluate: CallShell._evaluate,
+    flow.Record: CallShell._record,
+    flow.Ask: CallShell._ask,
+    flow.Drop: CallShell._drop,
+    flow.Claim: CallShell._claim,
+    flow.Run: CallShell._run,
+    flow.View: CallShell._view,
+    flow.Rebuild: CallShell._rebuild,
+    flow.Replay: CallShell._replay,
+    flow.IsInterrupt: CallShell._is_interrupt,
+    flow.Finish: CallShell._finish,
+}
+
+
+def _claimed(found: Claimed) -> flow.Claimed:
+    when = datetime.fromtimestamp(found.at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    view = parse(found.result) if found.result is not None else None
+    return flow.Claimed(found.is_mine, found.state.value, when, view, is_kept=found.result is not None)
