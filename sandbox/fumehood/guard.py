@@ -202,11 +202,12 @@ class Guard:
         Raises:
             ConfigError: the signature cannot be a schema, or annotations do not fit it.
         """
-        if function is None:
-            return lambda f: self._governed(
-                tool_of(f, name=name, description=description, annotations=annotations)
-            )
-        return self._governed(tool_of(function))
+
+        def decorate(function: Callable[P, R]) -> Callable[P, R]:
+            tool = tool_of(function, name=name, description=description, annotations=annotations)
+            return cast("Callable[P, R]", self._governed(tool))
+
+        return decorate if function is None else decorate(function)
 
     def enforce(self, body: Body, *, session: OpenSession | None = None) -> Any:
         """Send one call of an adapter's through the flow (for adapters)."""
