@@ -1,0 +1,168 @@
+"""One policy worker as its parent sees it: start, ask, find out how it ended. See worker.py for the wire."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from fumehood.errors import ConfinementError, PdpError
+from fumehood.model import Phase
+
+__all__ = ["PHASES", "Gone", "Worker", "WorkerLimits"]
+
+PHASES = tuple(Phase)
+# regorus' allocator would reserve 1 GiB of addresses at once, and no limit below that could hold.
+_ENVIRONMENT = {"MIMALLOC_ARENA_RESERVE": "0"}
+_HEADER = struct.Struct("!I")
+_REQUEST = struct.Struct("!IB")
+_TICK = struct.pack("@ll", 0, 25_000)  # how often a waiting call looks at its deadline: 25 ms
+_START_S = 20.0
+_MAX_ANSWER = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLimits:
+    """`deadline_s` is CPU time of one decision, `wall_s` its wall clock, `memory_bytes` address space."""
+
+    workers: int = 2
+    deadline_s: float = 0.25
+    wall_s: float = 2.0
+    memory_bytes: int = 512 << 20
+
+
+class Gone(Exception):
+    """The worker had ended before it got the request."""
+
+
+class Worker:
+    """One process and the parent's end of its socket. Used by one thread at a time."""
+
+    def __init__(self, hello: bytes) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        script = str(Path(__file__).with_name("worker.py"))
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-S", script, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=_ENVIRONMENT,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self.link = ours
+        self.clock = (~self.process.pid << 3) | 2  # its CPU clock, as clock_getcpuclockid(3) computes it
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TICK)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TICK)
+        self._hello: bytes | None = hello
+
+    def ready(self) -> None:
+        """Hand over the policies and wait until the worker has locked itself in.
+
+        Raises:
+            ConfinementError: it could not.
+            PdpError: it ended, or did not answer in time.
+        """
+        until = time.monotonic() + _START_S
+        try:
+            self._send(_HEADER.pack(len(cast("bytes", self._hello))) + cast("bytes", self._hello), until)
+            said = json.loads(self._receive(until, cpu_until=None))
+        except Gone:
+            raise self.ended() from None
+        self._hello = None
+        if "layer" in said:
+            raise ConfinementError(said["error"], layer=said["layer"], remedy=said.get("remedy", ""))
+        if "error" in said:
+            raise PdpError(f"the policy worker could not start: {said['error']}", code="pdp_unreachable")
+
+    def ask(self, phase: Phase, body: bytes, limits: WorkerLimits) -> bytes:
+        """Status byte and text.
+
+        Raises:
+            Gone: nothing was asked.
+            PdpError: `pdp_timeout`, `pdp_crashed` or `pdp_malformed`; end this worker.
+        """
+        until = time.monotonic() + limits.wall_s
+        try:
+            cpu_until = time.clock_gettime(self.clock) + limits.deadline_s
+        except OSError:
+            raise Gone from None
+        self._send(_REQUEST.pack(len(body) + 1, PHASES.index(phase)) + body, until)
+        return self._receive(until, cpu_until=cpu_until)
+
+    def ended(self) -> PdpError:
+        """Why it is no longer there."""
+        try:
+            status = self.process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            status = 0
+        self.end()
+        if status == -signal.SIGALRM:
+            return PdpError("the policy worker ran into its own alarm", code="pdp_timeout")
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        return PdpError(f"the policy worker ended ({how})", code="pdp_crashed")
+
+    def end(self) -> None:
+        """Kill and reap it."""
+        self.link.close()
+        self.process.kill()
+        self.process.wait()
+
+    def forget(self) -> None:
+        """In a forked child: drop our copy of the socket, leave the parent's process alone."""
+        self.link.close()
+        self.process.returncode = 0
+
+    def _send(self, message: bytes, until: float) -> None:
+        view = memoryview(message)
+        while view:
+            try:
+                view = view[self.link.send(view) :]
+            except BlockingIOError:
+                self._check(until, None)
+            except OSError:
+                raise Gone from None
+
+    def _receive(self, until: float, *, cpu_until: float | None) -> bytes:
+        data = self._more(65536, until, cpu_until)
+        while len(data) < _HEADER.size:
+            data += self._more(65536, until, cpu_until)
+        wanted = _HEADER.unpack_from(data)[0] + _HEADER.size
+        if not _HEADER.size < wanted <= _MAX_ANSWER:
+            raise PdpError("the policy worker's answer is empty or too long", code="pdp_malformed")
+        parts, got = [data], len(data)
+        while got < wanted:
+            parts.append(self._more(min(wanted - got, 1 << 20), until, cpu_until))
+            got += len(parts[-1])
+        return b"".join(parts)[_HEADER.size :]
+
+    def _more(self, size: int, until: float, cpu_until: float | None) -> bytes:
+        while True:
+            try:
+                data = self.link.recv(size)
+            except BlockingIOError:
+                self._check(until, cpu_until)
+                continue
+            except OSError:
+                data = b""
+            if not data:
+                raise self.ended()
+            return data
+
+    def _check(self, until: float, cpu_until: float | None) -> None:
+        if time.monotonic() > until:
+            raise PdpError("the policy worker did not answer in time", code="pdp_timeout")
+        try:
+            is_late = cpu_until is not None and time.clock_gettime(self.clock) > cpu_until
+        except OSError:
+            raise self.ended() from None
+        if is_late:
+            raise PdpError("the policies took more CPU time than the deadline", code="pdp_timeout")

@@ -1,0 +1,104 @@
+"""The policy worker: a process that loads policies, locks itself in, and answers until its socket closes.
+
+Started as a script (`python -I -S worker.py FD`) with an empty environment; imports regorus, what it
+is told to lock itself in with, and nothing else of Fumehood. One request at a time:
+
+    hello     length(4) JSON {path, files, data, rules, lock_down, memory_bytes, call_s}
+    ready     length(4) JSON {layers} or {error, layer, remedy}
+    request   length(4) index of the rule(1) input document
+    answer    length(4) status(1) text; status is 0 for a value, 1 for an error, 2 for undefined
+
+A panic ends the process: the parent sees the socket close.
+"""
+
+import importlib
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+
+_HEADER = struct.Struct("!I")
+_UNDEFINED = '"<undefined>"'
+
+
+def receive(link: socket.socket) -> bytes:
+    """One message; b"" when the parent is gone."""
+    data = link.recv(65536)
+    if len(data) < _HEADER.size:
+        return b""
+    wanted = _HEADER.unpack_from(data)[0] + _HEADER.size
+    parts, got = [data], len(data)
+    while got < wanted:
+        more = link.recv(min(wanted - got, 1 << 20))
+        if not more:
+            return b""
+        parts.append(more)
+        got += len(more)
+    return b"".join(parts)[_HEADER.size :]
+
+
+def send(link: socket.socket, message: bytes) -> None:
+    link.sendall(_HEADER.pack(len(message)) + message)
+
+
+def load(hello: dict) -> object:  # type: ignore[type-arg]
+    """An engine with everything loaded and each rule asked once, so that nothing is left to open."""
+    import regorus
+
+    engine = regorus.Engine()
+    engine.set_gather_prints(True)
+    for name, text in hello["files"]:
+        engine.add_policy(name, text)
+    engine.add_data_json(hello["data"])
+    engine.set_input_json("{}")
+    for rule in hello["rules"]:
+        engine.eval_rule_as_json(rule)
+    return engine
+
+
+def lock_in(hello: dict) -> list[str]:  # type: ignore[type-arg]
+    """Confine this process for good; the names of the active layers."""
+    if hello["lock_down"] is None:
+        resource.setrlimit(resource.RLIMIT_AS, (hello["memory_bytes"], hello["memory_bytes"]))
+        return []
+    module, _, function = hello["lock_down"].partition(":")
+    return list(getattr(importlib.import_module(module), function)(memory_bytes=hello["memory_bytes"]))
+
+
+def answer(engine, rule: str, document: str) -> bytes:  # type: ignore[no-untyped-def]
+    try:
+        engine.set_input_json(document)
+        value = engine.eval_rule_as_json(rule)
+    except Exception as error:  # noqa: BLE001 - regorus raises RuntimeError for everything
+        return b"\x01" + str(error).split("Stack backtrace:")[0].strip().encode(errors="replace")
+    return b"\x02" if value == _UNDEFINED else b"\x00" + value.encode()
+
+
+def main() -> None:
+    link = socket.socket(fileno=int(sys.argv[1]))
+    hello = json.loads(receive(link))
+    sys.path[:] = hello["path"]
+    try:
+        engine = load(hello)
+        layers = lock_in(hello)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the parent must hear of it
+        said = {name: str(getattr(error, name)) for name in ("layer", "remedy") if hasattr(error, name)}
+        send(link, json.dumps({"error": f"{type(error).__name__}: {error}", **said}).encode())
+        return
+    send(link, json.dumps({"layers": layers}).encode())
+    rules, call_s = hello["rules"], hello["call_s"]
+    while message := receive(link):
+        signal.alarm(call_s)  # should the parent die meanwhile, this ends us
+        reply = answer(engine, rules[message[0]], message[1:].decode())
+        signal.alarm(0)
+        send(link, reply)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BaseException:  # noqa: BLE001 - a panic or a closed socket: say nothing, end
+        os._exit(70)
