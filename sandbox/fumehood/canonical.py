@@ -37,6 +37,7 @@ JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 MAX_DEPTH = 64  # regorus accepts about 128; half of that leaves room for the envelope
 MAX_DOCUMENT_BYTES = 1 << 20
 _MAX_INT = 2**53
+_INEXACT = "a number of 2**53 or more is not exact for every JSON reader; declare it as a string"
 
 
 def canonical(value: object) -> bytes:
@@ -119,13 +120,10 @@ def _check(value: object, pointer: str, depth: int) -> None:
     kind = type(value)
     if kind is str:
         _check_text(cast("str", value), pointer)
-    elif kind is int:
-        if abs(cast("int", value)) >= _MAX_INT:
-            raise BindError(
-                "an integer of 2**53 or more is not exact in JSON; declare it as a string",
-                pointer=pointer,
-            )
-    elif kind is float:
+    elif isinstance(value, int) and kind is int:
+        if abs(value) >= _MAX_INT:
+            raise BindError(_INEXACT, pointer=pointer)
+    elif isinstance(value, float) and kind is float:
         if not math.isfinite(cast("float", value)):
             raise BindError(
                 "a number that is not finite has no JSON form; send null or text instead",

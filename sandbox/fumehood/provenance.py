@@ -52,7 +52,7 @@ _ID_WORDS = frozenset(
 )
 _OPENING = "\"'`“”‘’«»([{<"
 _CLOSING = "\"'`“”‘’«»)]}>,;:!?."
-_NUMBER = re.compile(r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?\Z")
+_NUMBER = re.compile(r"(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[1-9][0-9]*|0)(?:\.[0-9]+)?\Z")
 _SIGNED = re.compile(r"(?P<before>us\$|[$€£¥₹#]?)(?P<digits>[0-9][0-9,.]*)(?P<after>[%$€£¥₹]|[a-z]{0,6})\Z")
 
 
@@ -168,7 +168,7 @@ def _match(source: Source, pointer: str, value: JSON, notes: Annotations) -> str
         role = Role.ID if _is_id(pointer, notes) else Role.AMOUNT
         unit = "" if role == Role.ID else _unit_of(pointer)
         return "value" if source.holds_number(number, role, unit) else ""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or (_looks_numeric(value) and not _is_id(pointer, notes)):
         return ""
     tokens, _ = _tokens(value)
     if source.holds_text(tokens):
@@ -207,9 +207,9 @@ def _number(words: list[str], index: int) -> Found | None:
     before = words[index - 1].rstrip(":") if index else ""
     if shape["before"] == "#" or before in ("#", "no.", "nr.") or before in _ID_WORDS:
         return Found(value, Role.ID)
-    unit = _MEASURES.get(shape["before"]) or _MEASURES.get(shape["after"])
-    if unit is None and shape["after"]:
+    if shape["after"] and shape["after"] not in _MEASURES:
         return None
+    unit = _MEASURES.get(shape["before"]) or _MEASURES.get(shape["after"])
     after = words[index + 1].rstrip(_CLOSING) if index + 1 < len(words) and not has_ended else ""
     unit = unit or _CURRENCIES.get(before) or _MEASURES.get(after)
     return Found(value, Role.AMOUNT, unit) if unit else None
@@ -246,6 +246,12 @@ def _decimal(value: JSON) -> Decimal | None:
     if isinstance(value, int | float):
         return Decimal(str(value))
     return _plain(value.strip()) if isinstance(value, str) else None
+
+
+def _looks_numeric(text: str) -> bool:
+    """A number in an odd form (`0881`, `+5`, `1e3`, other digits): it speaks for no amount."""
+    bare = text.strip()
+    return any(c.isnumeric() for c in bare) and all(c.isnumeric() or c in "+-.,_eE \u2212" for c in bare)
 
 
 def _plain(digits: str) -> Decimal | None:
