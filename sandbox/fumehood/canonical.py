@@ -37,7 +37,6 @@ JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 MAX_DEPTH = 64  # regorus accepts about 128; half of that leaves room for the envelope
 MAX_DOCUMENT_BYTES = 1 << 20
 _MAX_INT = 2**53
-_INEXACT = "a number of 2**53 or more is not exact for every JSON reader; declare it as a string"
 
 
 def canonical(value: object) -> bytes:
@@ -115,20 +114,13 @@ def leaves(document: JSON, pointer: str = "") -> list[tuple[str, JSON]]:
 def _check(value: object, pointer: str, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise BindError(f"nested deeper than {MAX_DEPTH} levels; flatten it", pointer=pointer)
-    if value is None or isinstance(value, bool):
-        return
     kind = type(value)
+    if value is None or kind is bool:
+        return
     if kind is str:
         _check_text(cast("str", value), pointer)
-    elif isinstance(value, int) and kind is int:
-        if abs(value) >= _MAX_INT:
-            raise BindError(_INEXACT, pointer=pointer)
-    elif isinstance(value, float) and kind is float:
-        if not math.isfinite(cast("float", value)):
-            raise BindError(
-                "a number that is not finite has no JSON form; send null or text instead",
-                pointer=pointer,
-            )
+    elif kind is int or kind is float:
+        _check_number(cast("float", value), pointer)
     elif kind is list:
         for index, item in enumerate(cast("list[object]", value)):
             _check(item, f"{pointer}/{index}", depth + 1)
@@ -136,7 +128,16 @@ def _check(value: object, pointer: str, depth: int) -> None:
         _check_object(cast("dict[object, object]", value), pointer, depth)
     else:
         raise BindError(
-            f"a {kind.__name__} is not JSON; declare a text, number, list or object",
+            f"a {kind.__name__} is not JSON; declare a text, number, list or object", pointer=pointer
+        )
+
+
+def _check_number(value: float, pointer: str) -> None:
+    if not math.isfinite(value):
+        raise BindError("a number that is not finite has no JSON form; send null instead", pointer=pointer)
+    if abs(value) >= _MAX_INT:
+        raise BindError(
+            "a number of 2**53 or more is not exact for every JSON reader; declare it as a string",
             pointer=pointer,
         )
 
