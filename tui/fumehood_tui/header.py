@@ -1,0 +1,84 @@
+"""The first line: how much waits, how urgent it is, how much happens, and whether this is live."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from rich.text import Text
+from textual.widget import Widget
+
+from fumehood.model import Risk
+from fumehood_tui.glyphs import Glyphs
+from fumehood_tui.view import Request, Snapshot
+from fumehood_tui.words import age, rate
+
+__all__ = ["Header", "Pulse"]
+
+
+class Pulse(Enum):
+    """Whether what is on the screen is what is in the ledger."""
+
+    LIVE = "LIVE"
+    STALE = "STALE"
+    WAITING = "WAITING"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the header says."""
+
+    requests: Sequence[Request] = ()
+    has_more: bool = False
+    halts: int = 0
+    per_s: float = 0.0
+
+
+class Header(Widget):
+    """One line, drawn from values."""
+
+    DEFAULT_CSS = """
+    Header { height: 1; background: $panel; color: $text; padding: 0 1; }
+    """
+
+    def __init__(self, *, id: str, glyphs: Glyphs) -> None:
+        super().__init__(id=id)
+        self._glyphs = glyphs
+        self._summary = Summary()
+        self._pulse = Pulse.WAITING
+        self._now = 0.0
+
+    def show(self, snapshot: Snapshot) -> None:
+        self._summary = Summary(snapshot.requests, snapshot.has_more, len(snapshot.halts), snapshot.per_s)
+        self.refresh()
+
+    def tick(self, now: float, pulse: Pulse) -> None:
+        """It is *now* (Unix seconds)."""
+        self._now, self._pulse = now, pulse
+        self.refresh()
+
+    @property
+    def words(self) -> str:
+        """The whole line as plain text."""
+        return self.render().plain
+
+    def render(self) -> Text:
+        """Part of textual's Widget."""
+        text = Text("fumehood  ", style="bold", no_wrap=True, overflow="ellipsis")
+        for part, style in self._parts():
+            text.append(part + "  ", style)
+        styles = {Pulse.LIVE: "bold green", Pulse.STALE: "bold white on red", Pulse.WAITING: "bold yellow"}
+        text.append(self._pulse.value, styles[self._pulse])
+        return text
+
+    def _parts(self) -> list[tuple[str, str]]:
+        glyphs, summary = self._glyphs, self._summary
+        waiting = summary.requests
+        oldest = f" (oldest {age(self._now - min(r.created_at for r in waiting))})" if waiting else ""
+        high = sum(r.risk is Risk.HIGH for r in waiting)
+        more = "+" if summary.has_more else ""
+        parts = [(f"{glyphs.pending} {len(waiting)}{more} pending{oldest}", "bold" if waiting else "dim")]
+        parts += [(f"{glyphs.high} {high} high", "bold red")] if high else []
+        parts += [(f"{glyphs.stop} {summary.halts} stopped", "bold red")] if summary.halts else []
+        return [*parts, (rate(summary.per_s), "dim")]

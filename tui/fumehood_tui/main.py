@@ -1,0 +1,164 @@
+"""The main screen: header, what waits, the selected request, the trace. Shows values, posts wishes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.screen import Screen
+from textual.widgets import Footer
+
+from fumehood.approval import Move
+from fumehood_tui.bar import Bar
+from fumehood_tui.detail import Detail
+from fumehood_tui.document import Document
+from fumehood_tui.glyphs import Glyphs
+from fumehood_tui.header import Header, Pulse
+from fumehood_tui.messages import EndSeen, StopWanted, VerdictWanted, ViewWanted
+from fumehood_tui.pending import Pending
+from fumehood_tui.query import EVERYTHING, Query
+from fumehood_tui.trace import Trace
+from fumehood_tui.view import Key, Request, Row, Snapshot
+
+__all__ = ["MainScreen"]
+
+
+class MainScreen(Screen[None]):
+    """One screen for everything that comes and goes by itself; nothing that comes takes the focus."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("a", "verdict(True)", "approve"),
+        Binding("d", "verdict(False)", "deny"),
+        Binding("v", "view", "view"),
+        Binding("enter", "view", "view", show=False),
+        Binding("slash", "filter", "filter", key_display="/"),
+        Binding("f", "follow", "follow"),
+        Binding("s", "stop", "stop"),
+        Binding("escape", "clear", "clear", show=False),
+        Binding("tab", "app.focus_next", "other list", show=False),
+        Binding("question_mark", "app.help", "help", key_display="?"),
+        Binding("q", "app.quit", "quit"),
+    ]
+    AUTO_FOCUS = "#pending"
+    DEFAULT_CSS = """
+    MainScreen > #desk { height: 1fr; min-height: 9; }
+    MainScreen #pending { width: 46%; border: round $panel-lighten-2; }
+    MainScreen #detail { width: 1fr; border: round $panel-lighten-2; padding: 0 1; }
+    MainScreen #trace { height: 36%; min-height: 5; border: round $panel-lighten-2; }
+    MainScreen #pending:focus, MainScreen #trace:focus { border: round $primary; }
+    """
+
+    def __init__(self, glyphs: Glyphs) -> None:
+        super().__init__()
+        self._glyphs = glyphs
+        self._query = EVERYTHING
+        self._snapshot: Snapshot | None = None
+        self._shown: Key | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Header(id="header", glyphs=self._glyphs)
+        with Horizontal(id="desk"):
+            yield Pending(id="pending", glyphs=self._glyphs)
+            yield Detail(id="detail", glyphs=self._glyphs)
+        yield Trace(id="trace", glyphs=self._glyphs)
+        yield Bar(id="bar", glyphs=self._glyphs)
+        yield Footer(show_command_palette=False)
+
+    # values in
+
+    @property
+    def selected(self) -> Request | None:
+        """The request under the cursor."""
+        return self.query_one(Pending).current
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Show a reading of the ledger."""
+        self._snapshot = snapshot
+        self.query_one(Header).show(snapshot)
+        self.query_one(Trace).append(snapshot.rows, is_reset=snapshot.is_reset)
+        self._list()
+
+    def show_document(self, request: Request, document: Document | None, *, trouble: str = "") -> None:
+        """Show what is known of *request*, if it is still the selected one."""
+        if self.selected is not None and self.selected.key == request.key:
+            self._shown = request.key
+            self.query_one(Detail).show(request, document, trouble=trouble)
+
+    def tick(self, now: float, pulse: Pulse) -> None:
+        """It is *now* (Unix seconds)."""
+        source = self._snapshot.source if self._snapshot else None
+        self.query_one(Header).tick(now, pulse)
+        self.query_one(Pending).tick(now, source)
+        self.query_one(Detail).tick(now)
+        self.query_one(Trace).tick(now, source)
+
+    def say(self, words: str, *, is_alarm: bool = False) -> None:
+        """Tell the person *words* (inert)."""
+        self.query_one(Bar).say(words, is_alarm=is_alarm)
+
+    def _list(self) -> None:
+        every = self._snapshot.requests if self._snapshot else ()
+        rows = [request for request in every if self._query.accepts_request(request)]
+        self.query_one(Pending).show(rows, total=len(every), filter_text=self._query.text)
+
+    # messages of the widgets
+
+    def on_pending_selected(self, message: Pending.Selected) -> None:
+        """Empty the detail pane at once: it must never show another request than the selected one."""
+        self._shown = message.request.key if message.request else None
+        self.query_one(Detail).show(message.request, None)
+
+    def on_detail_shown_whole(self, message: Detail.ShownWhole) -> None:
+        message.stop()
+        self.post_message(EndSeen(message.key))
+
+    def on_bar_filtered(self, message: Bar.Filtered) -> None:
+        message.stop()
+        self._choose(message.query)
+        if message.is_done:
+            self._leave_filter()
+
+    # keys
+
+    def action_verdict(self, is_approve: bool) -> None:
+        if (request := self.selected) is None:
+            self.say("nothing is selected")
+        elif request.key == self._shown:
+            self.post_message(VerdictWanted(request, Move.APPROVE if is_approve else Move.DENY))
+
+    def action_view(self) -> None:
+        if (what := self._near()) is not None:
+            self.post_message(ViewWanted(what))
+
+    def action_stop(self) -> None:
+        self.post_message(StopWanted(self._near() or self.selected))
+
+    def action_filter(self) -> None:
+        self.query_one(Bar).open(self._query.text)
+
+    def action_follow(self) -> None:
+        trace = self.query_one(Trace)
+        trace.follow(not trace.is_following)
+
+    def action_clear(self) -> None:
+        self._choose(EVERYTHING)
+        self.say("")
+        self._leave_filter()
+
+    def _near(self) -> Request | Row | None:
+        trace = self.query_one(Trace)
+        return trace.latest if trace.has_focus else self.selected
+
+    def _choose(self, query: Query) -> None:
+        if query != self._query:
+            self._query = query
+            self.query_one(Trace).choose(query)
+            self._list()
+
+    def _leave_filter(self) -> None:
+        bar = self.query_one(Bar)
+        if bar.has_class("-typing"):
+            bar.close()
+            self.query_one(Pending).focus()

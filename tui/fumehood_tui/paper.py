@@ -1,0 +1,100 @@
+"""A document on the screen: the base of the detail pane and the full view.
+
+Laying out a megabyte takes longer than a frame, so a large document is laid out in a worker thread;
+until it is done nothing of it counts as seen.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.segment import Segment
+from textual import work
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.worker import get_current_worker
+
+from fumehood_tui.document import LABEL, Document, Line, Role, laid
+from fumehood_tui.glyphs import UNICODE, Glyphs
+from fumehood_tui.words import fitted
+
+__all__ = ["Paper"]
+
+_QUICK = 20_000  # characters that are laid out at once
+_PARTS = {Role.PLAIN: "paper--plain", Role.VALUE: "paper--value", Role.WARNING: "paper--warning"}
+
+
+class Paper(ScrollView, can_focus=True):
+    """Shows a `Document` at its own width. Subclasses say which of its lines are on screen."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"paper--label", "paper--dim", *_PARTS.values()}
+    DEFAULT_CSS = """
+    Paper { overflow-x: hidden; scrollbar-size-vertical: 1; }
+    Paper > .paper--label { color: $accent; }
+    Paper > .paper--value { color: $text; }
+    Paper > .paper--plain { color: $text; }
+    Paper > .paper--warning { color: $warning; text-style: bold; }
+    Paper > .paper--dim { color: $text-muted; }
+    """
+
+    def __init__(self, *, id: str, glyphs: Glyphs = UNICODE, is_full: bool = False) -> None:
+        super().__init__(id=id)
+        self.glyphs = glyphs
+        self._is_full = is_full
+        self._document: Document | None = None
+        self.lines: list[Line] = []
+        self.is_laid = False
+
+    def arranged(self) -> None:
+        """The lines stand: for subclasses."""
+
+    def put(self, document: Document | None) -> None:
+        """Show *document*, or nothing."""
+        self._document = document
+        self.lines, self.is_laid = [], False
+        self.scroll_to(y=0, animate=False)
+        self._arrange()
+
+    def on_resize(self) -> None:
+        self._arrange()
+
+    def _arrange(self) -> None:
+        width = self.size.width
+        if self._document is None or width <= 0:
+            self.refresh()
+        elif self._document.size <= _QUICK:
+            self._stand(
+                self._document, width, laid(self._document, width, self.glyphs, is_full=self._is_full)
+            )
+        else:
+            self._arrange_later(self._document, width)
+
+    @work(thread=True, exclusive=True, group="layout")
+    def _arrange_later(self, document: Document, width: int) -> None:
+        worker = get_current_worker()
+        lines = laid(document, width, self.glyphs, is_full=self._is_full)
+        if not worker.is_cancelled:
+            self.app.call_from_thread(self._stand, document, width, lines)
+
+    def _stand(self, document: Document, width: int, lines: list[Line]) -> None:
+        if document is not self._document or width != self.size.width:
+            return  # another document or width by now; its own layout is under way
+        self.lines, self.is_laid = lines, True
+        self.virtual_size = Size(width, max(1, len(lines)))
+        self.arranged()
+        self.refresh()
+
+    def strip(self, line: Line, width: int) -> Strip:
+        """*line* in exactly *width* cells."""
+        base = self.rich_style
+        style = base + self.get_component_rich_style(_PARTS[line.role], partial=True)
+        label = base + self.get_component_rich_style("paper--label", partial=True)
+        indent = 0 if line.role is Role.VALUE else LABEL
+        head = [Segment(fitted(line.label, indent), label)] if indent else []
+        return Strip([*head, Segment(fitted(line.text, width - indent, self.glyphs.more), style)])
+
+    def remark(self, text: str, width: int, part: str = "paper--dim") -> Strip:
+        """A line of the screen's own."""
+        style = self.rich_style + self.get_component_rich_style(part, partial=True)
+        return Strip([Segment(fitted(self.glyphs.plain(text), width, self.glyphs.more), style)])
