@@ -238,9 +238,10 @@ def _invalid(error: ValidationError) -> BindError:
 def _difference(first: object, second: object, pointer: str = "") -> str | None:
     """The pointer of the first place where two objects of one schema differ."""
     if isinstance(first, BaseModel) and isinstance(second, BaseModel):
-        pairs: Iterable[tuple[str, object, object]] = (
-            (n, getattr(first, n), getattr(second, n, None)) for n in type(first).model_fields
-        )
+        pairs: Iterable[tuple[str, object, object]] = [
+            *((n, getattr(first, n), getattr(second, n, None)) for n in type(first).model_fields),
+            *((n, v, (second.model_extra or {}).get(n)) for n, v in (first.model_extra or {}).items()),
+        ]
     elif isinstance(first, dict) and isinstance(second, dict):
         pairs = ((str(k), v, second.get(k)) for k, v in first.items())
     elif isinstance(first, list | tuple) and isinstance(second, list | tuple) and len(first) == len(second):
