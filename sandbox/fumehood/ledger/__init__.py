@@ -1,5 +1,7 @@
 """The record: what was decided, asked, claimed and done, in one file that shows who was faster."""
 
+from fumehood.ledger.ancestry import this_process
+from fumehood.ledger.files import default_path
 from fumehood.ledger.protocol import (
     Claimed,
     ClaimState,
@@ -10,6 +12,22 @@ from fumehood.ledger.protocol import (
     Recorded,
     Stop,
     StopScope,
+    Writer,
 )
+from fumehood.ledger.sqlite import open_ledger
 
-__all__ = ["ClaimState", "Claimed", "Event", "Ledger", "Outcome", "Past", "Recorded", "Stop", "StopScope"]
+__all__ = [
+    "ClaimState",
+    "Claimed",
+    "Event",
+    "Ledger",
+    "Outcome",
+    "Past",
+    "Recorded",
+    "Stop",
+    "StopScope",
+    "Writer",
+    "default_path",
+    "open_ledger",
+    "this_process",
+]

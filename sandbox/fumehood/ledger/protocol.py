@@ -25,6 +25,7 @@ __all__ = [
     "Recorded",
     "Stop",
     "StopScope",
+    "Writer",
 ]
 
 
@@ -127,6 +128,16 @@ class Stop:
     lifted_at: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who wrote the last event: an empty inbox is usually another ledger, and this tells."""
+
+    agent: str
+    pid: int
+    program: str
+    at: float
+
+
 class Ledger(Protocol):
     """One ledger. `path` is its file; `origin` a random id made with it."""
 
@@ -153,7 +164,9 @@ class Ledger(Protocol):
     ) -> Recorded:
         """Commit *decision* with its policy input. In the same transaction: stops are looked up and
         limits are checked and counted (a sliding window per key; a denial counts nothing). A stop
-        turns it into deny `stopped`, a full limit into deny `limit_exceeded` with `retry_after_s`."""
+        turns it into deny `stopped`, a full limit into deny `limit_exceeded` with `retry_after_s`.
+        `count_limits=False` is for a later decision about the same attempt: it counts neither limits nor
+        a call. An empty *document* is not kept."""
         ...
 
     def ask(self, approval: Approval, /) -> None:
@@ -172,7 +185,8 @@ class Ledger(Protocol):
         ...
 
     def approval(self, id: str, /) -> Approval:
-        """By id or unique prefix. Raises KeyError. A pending row whose waiter is dead comes back cancelled."""
+        """By id or unique prefix. Raises KeyError. A pending row whose waiter is
+        dead comes back cancelled."""
         ...
 
     def approvals(
@@ -180,7 +194,8 @@ class Ledger(Protocol):
     ) -> list[Approval]: ...
 
     def find_claim(self, call: ToolCall, /) -> Claimed | None:
-        """An earlier attempt at the same (session, call id, digest) that is done, open or unknown; else None."""
+        """An earlier attempt at the same (session, call id, digest) that is done, open or
+        unknown; else None."""
         ...
 
     def claim(self, call: ToolCall, approval_id: str | None, /) -> Claimed:
@@ -215,6 +230,10 @@ class Ledger(Protocol):
         """The exact policy input of the decision at *seq* (redacted); KeyError if it has none."""
         ...
 
+    def writer(self) -> Writer | None:
+        """Who wrote the last event; None if the ledger is empty."""
+        ...
+
     def stop(self, scope: StopScope, value: str, /, *, by: str, reason: str = "") -> Stop:
         """Deny every later call in scope, cancel what waits; wakes every process."""
         ...
@@ -225,6 +244,10 @@ class Ledger(Protocol):
 
     def stops(self) -> list[Stop]:
         """Those not lifted."""
+        ...
+
+    def scope_of(self, value: str, /) -> StopScope:
+        """Whether *value* is a session's id or an agent's name. Raises KeyError: neither, or both."""
         ...
 
     def watch(self, callback: Callable[[], None], /) -> Callable[[], None]:

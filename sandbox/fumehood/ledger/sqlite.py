@@ -1,0 +1,498 @@
+"""The embedded ledger: one SQLite file, shared by every process of one user on one host."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sqlite3
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fumehood.approval import Approval, IllegalTransition, Move, State, Verdict, next_state
+from fumehood.errors import LedgerError
+from fumehood.ledger import approvals, claims, decisions, files, lease, sessions, stops
+from fumehood.ledger.ancestry import is_ancestor
+from fumehood.ledger.approvals import Change
+from fumehood.ledger.batch import Batch
+from fumehood.ledger.bell import Bell, Ear, folder_for
+from fumehood.ledger.outcomes import kept_result, outcome_event
+from fumehood.ledger.protocol import (
+    Claimed,
+    ClaimState,
+    Event,
+    Outcome,
+    Past,
+    Recorded,
+    Stop,
+    StopScope,
+    Writer,
+)
+from fumehood.ledger.rows import EVENT_COLUMNS, NewEvent, event_from, stored
+from fumehood.ledger.store import Store
+from fumehood.model import Decision, Session, ToolCall
+from fumehood.redaction import redacted_args, redacted_input, redacted_json, redacted_text
+
+__all__ = ["SqliteLedger", "open_ledger"]
+
+_OPEN = (State.PENDING, State.APPROVED)
+
+
+class _Hands:
+    """What one process holds of a ledger; a forked child gets new ones."""
+
+    def __init__(self, ledger: SqliteLedger, path: Path, *, durability: str, is_readonly: bool) -> None:
+        self.store = Store(path, durability=durability, is_readonly=is_readonly)
+        self.folder = files.sidecar(path)
+        self.lease = None if is_readonly else lease.Lease(self.folder)
+        self.bell = Bell(folder_for(path))
+        self.batch: Batch[NewEvent] = Batch(self._commit, self.store.checkpoint)
+        self.ear: Ear | None = None
+        self.lock = threading.Lock()
+        self._writer = 0
+
+    @property
+    def writer(self) -> int:
+        """The number of this process among those that wrote."""
+        if not self._writer:
+            with self.lock, self.store.write() as db:
+                name = Path(sys.argv[0] or "python").name if sys.argv else "python"
+                row = (os.getpid(), name.encode("utf-8", "replace").decode(), self.lease_name)
+                cursor = db.execute("INSERT INTO writers (pid, program, lease) VALUES (?, ?, ?)", row)
+                self._writer = cursor.lastrowid or 0
+        return self._writer
+
+    @property
+    def lease_name(self) -> str:
+        return self.lease.name if self.lease is not None else ""
+
+    def committed(self) -> None:
+        """After every commit: wake who watches, and see to the write-ahead log now and then."""
+        self.bell.ring()
+        if self.store.needs_checkpoint():
+            self.batch.ask_tidy()
+
+    def add(self, events: Iterable[NewEvent], db: sqlite3.Connection, writer: int) -> None:
+        for event in events:
+            stored(event, db, writer)
+
+    def is_alive(self, name: str) -> bool:
+        return lease.is_held(self.folder, name)
+
+    def listen(self) -> Ear:
+        with self.lock:
+            if self.ear is None:
+                self.ear = Ear(folder_for(self.store.path))
+            return self.ear
+
+    def close(self) -> None:
+        try:
+            self.batch.close()
+        finally:
+            if self.ear is not None:
+                self.ear.close()
+            self.bell.close()
+            self.store.close()
+            if self.lease is not None:
+                self.lease.release()
+
+    def abandon(self) -> None:
+        """In a forked child."""
+        if self.lease is not None:
+            self.lease.abandon()
+        if self.ear is not None:
+            self.ear.abandon()
+        self.bell.close()
+        self.store.abandon()
+
+    def _commit(self, events: Sequence[NewEvent]) -> None:
+        writer = self.writer
+        with self.store.write() as db:
+            self.add(events, db, writer)
+        self.committed()
+
+
+class SqliteLedger:
+    """Implements `fumehood.ledger.Ledger`; see there. Thread-safe, and safe across a fork."""
+
+    def __init__(
+        self, path: Path, *, durability: str, is_readonly: bool, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._path = path
+        self._clock = clock
+        self._durability = durability
+        self._is_readonly = is_readonly
+        self._is_closed = False
+        self._lock = threading.Lock()
+        self._held: _Hands | None = self._reach()
+        with self._held.store.read() as db:
+            self._origin = str(db.execute("SELECT value FROM meta WHERE name = 'origin'").fetchone()[0])
+        me = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: _forked(me))
+        atexit.register(_at_exit, me)
+
+    # --- identity ---
+
+    @property
+    def path(self) -> str:
+        return str(self._path)
+
+    @property
+    def origin(self) -> str:
+        return self._origin
+
+    @property
+    def lease(self) -> str:
+        return self._hands.lease_name
+
+    # --- sessions and decisions ---
+
+    def open_session(self, session: Session, /) -> Session:
+        hands, now = self._hands, self._clock()
+        writer = hands.writer
+        with hands.store.write() as db:
+            opened, event = sessions.opened(db, session, at=now)
+            hands.add([event], db, writer)
+        hands.committed()
+        return opened
+
+    def past(self, session: Session, /, *, with_history: bool) -> Past:
+        hands = self._hands
+        if with_history and hands.batch:
+            hands.batch.flush()  # the labels of reads that have just ended
+        with hands.store.read() as db:
+            return decisions.past(db, session, now=self._clock(), with_history=with_history)
+
+    def record(
+        self, call: ToolCall, decision: Decision, /, *, document: bytes, count_limits: bool = True
+    ) -> Recorded:
+        args = redacted_args(call)
+        body = redacted_input(call, document) if document else b""
+        what = decisions.Written(call, args, body, is_first=count_limits)
+        hands = self._hands
+        writer = hands.writer
+        with hands.store.write() as db:
+            now = self._clock()
+            decision = decisions.effective(db, call, decision, now=now, count_limits=count_limits)
+            seq = decisions.write(db, what, decision, at=now, writer=writer)
+        hands.committed()
+        return Recorded(seq, now, decision)
+
+    # --- approvals ---
+
+    def ask(self, approval: Approval, /) -> None:
+        approvals.check(approval)
+        hands = self._hands
+        writer = hands.writer
+        with hands.store.write() as db:
+            stops.raise_if_stopped(db, approval.session_id, approval.agent)
+            hands.add([approvals.insert(db, approval, at=self._clock())], db, writer)
+        hands.committed()
+
+    def move(self, id: str, move: Move, /, *, by: str | None = None, note: str | None = None) -> Approval:
+        if move in (Move.APPROVE, Move.DENY, Move.CLAIM):
+            raise ValueError(f"{move} is not a plain move; use decide() or claim()")
+        return self._change(
+            lambda db, now: approvals.moved(db, approvals.get(db, id), move, at=now, by=by, note=note)
+        )
+
+    def decide(self, verdict: Verdict, /) -> Approval:
+        if verdict.move not in (Move.APPROVE, Move.DENY):
+            raise ValueError(f"a verdict approves or denies; it cannot {verdict.move}")
+        if is_ancestor(self.approval(verdict.id).waiter):
+            raise LedgerError(
+                "this process was started by the one that waits for the answer; "
+                "decide from a terminal of your own",
+                code="own_request",
+            )
+        hands = self._hands
+        after = self._change(lambda db, now: approvals.ruled(db, verdict, at=now, is_alive=hands.is_alive))
+        if after.state is not next_state(State.PENDING, verdict.move):
+            raise IllegalTransition(after.state, verdict.move)
+        return after
+
+    def approval(self, id: str, /) -> Approval:
+        with self._hands.store.read() as db:
+            found = approvals.find(db, id)
+        return self._without_dead([found])[0]
+
+    def approvals(self, states: Sequence[State] = (State.PENDING,), /, *, limit: int = 500) -> list[Approval]:
+        with self._hands.store.read() as db:
+            found = approvals.in_states(db, states, limit=limit)
+        return [a for a in self._without_dead(found) if a.state in states]
+
+    # --- claims and outcomes ---
+
+    def find_claim(self, call: ToolCall, /) -> Claimed | None:
+        hands = self._hands
+        with hands.store.read() as db:
+            row = claims.earlier(db, call)
+        if row is None:
+            return None
+        if row.state == ClaimState.OPEN and not self._is_readonly and not hands.is_alive(row.lease):
+            self.reap()
+            with hands.store.read() as db:
+                row = claims.earlier(db, call)
+        return row.answer() if row is not None else None
+
+    def claim(self, call: ToolCall, approval_id: str | None, /) -> Claimed:
+        hands, now = self._hands, self._clock()
+        writer = hands.writer
+        used: Approval | None = None
+        with hands.store.write() as db:
+            stops.raise_if_stopped(db, call.session.id, call.session.subject.id)
+            taken, events = claims.standing(db, call, hands.is_alive, at=now)
+            if approval_id is not None:
+                used, event = claims.use_approval(db, call, approval_id, is_needed=taken is None, at=now)
+                events.append(event)
+            if taken is None and (used is None or used.state is State.CLAIMED):
+                taken, event = claims.begin(db, call, approval_id, lease=hands.lease_name, at=now)
+                events.append(event)
+            hands.add(events, db, writer)
+        hands.committed()
+        if taken is None:
+            raise IllegalTransition(used.state if used else State.EXPIRED, Move.CLAIM)
+        return taken
+
+    def finish(self, call: ToolCall, outcome: Outcome, /, *, claimed: bool) -> None:
+        hands, now = self._hands, self._clock()
+        event = outcome_event(call, outcome, at=now)
+        if not claimed:
+            self._require_writable()
+            hands.batch.put(event)
+            return
+        writer, result = hands.writer, kept_result(call, outcome)
+        with hands.store.write() as db:
+            events = claims.end(db, call.attempt_id, outcome.state, at=now, result=result)
+            hands.add([*events, event], db, writer)
+        hands.committed()
+
+    def note(
+        self,
+        session: Session,
+        kind: str,
+        summary: str,
+        /,
+        *,
+        tool: str = "",
+        attempt_id: str = "",
+        attributes: bytes = b"{}",
+    ) -> None:
+        self._require_writable()
+        said = redacted_json(attributes).decode()
+        event = NewEvent(
+            self._clock(),
+            kind,
+            session.id,
+            session.subject.id,
+            tool,
+            attempt_id,
+            summary=redacted_text(summary),
+            attributes=said,
+        )
+        self._hands.batch.put(event)
+
+    def flush(self) -> None:
+        self._hands.batch.flush()
+
+    # --- reading ---
+
+    def events(
+        self, after: int = 0, /, *, limit: int = 1000, session: str | None = None, agent: str | None = None
+    ) -> list[Event]:
+        query, given = f"SELECT {EVENT_COLUMNS} FROM events WHERE seq > ?", [after, limit]  # noqa: S608
+        for column, value in (("session_id", session), ("agent", agent)):
+            if value is not None:
+                query += f" AND {column} = ?"
+                given.insert(-1, value)  # type: ignore[arg-type]
+        with self._hands.store.read() as db:
+            return [event_from(row) for row in db.execute(query + " ORDER BY seq LIMIT ?", given).fetchall()]
+
+    def last_events(self, count: int, /) -> list[Event]:
+        query = f"SELECT {EVENT_COLUMNS} FROM events ORDER BY seq DESC LIMIT ?"  # noqa: S608
+        with self._hands.store.read() as db:
+            return [event_from(row) for row in db.execute(query, (count,)).fetchall()][::-1]
+
+    def event(self, seq: int, /) -> Event:
+        query = f"SELECT {EVENT_COLUMNS} FROM events WHERE seq = ?"  # noqa: S608
+        with self._hands.store.read() as db:
+            row = db.execute(query, (seq,)).fetchone()
+        if row is None:
+            raise KeyError(f"there is no event {seq}")
+        return event_from(row)
+
+    def policy_input(self, seq: int, /) -> bytes:
+        with self._hands.store.read() as db:
+            row = db.execute("SELECT body FROM documents WHERE seq = ?", (seq,)).fetchone()
+        if row is None:
+            raise KeyError(f"event {seq} has no policy input; only decisions have one")
+        return bytes(row[0])
+
+    def writer(self) -> Writer | None:
+        with self._hands.store.read() as db:
+            row = db.execute(
+                "SELECT agent, pid, program, at FROM events JOIN writers ON writers.n = events.writer "
+                "ORDER BY seq DESC LIMIT 1"
+            ).fetchone()
+        return Writer(*row) if row is not None else None
+
+    # --- stops ---
+
+    def stop(self, scope: StopScope, value: str, /, *, by: str, reason: str = "") -> Stop:
+        hands, now = self._hands, self._clock()
+        writer, said = hands.writer, redacted_text(reason)
+        with hands.store.write() as db:
+            stop = stops.insert(
+                db, scope, "" if scope is StopScope.ALL else value, by=by, reason=said, at=now
+            )
+            cancelled = approvals.of_stop(db, lambda a: stops.concerns(stop, a.session_id, a.agent), at=now)
+            hands.add([stops.event_of(stop, at=now), *(event for _, event in cancelled)], db, writer)
+        hands.committed()
+        return stop
+
+    def lift(self, scope: StopScope, value: str, /, *, by: str) -> int:
+        hands, now = self._hands, self._clock()
+        writer = hands.writer
+        wanted = "" if scope is StopScope.ALL else value
+        with hands.store.write() as db:
+            count = stops.lift(db, scope, wanted, at=now)
+            if count:
+                event = stops.event_of(Stop(0, scope, wanted, by, "", now, lifted_at=now), at=now)
+                hands.add([event], db, writer)
+        hands.committed()
+        return count
+
+    def stops(self) -> list[Stop]:
+        with self._hands.store.read() as db:
+            return stops.current(db)
+
+    def scope_of(self, value: str, /) -> StopScope:
+        with self._hands.store.read() as db:
+            return stops.scope_of(db, value)
+
+    # --- waking, reaping, ending ---
+
+    def watch(self, callback: Callable[[], None], /) -> Callable[[], None]:
+        return self._hands.listen().add(callback)
+
+    def reap(self) -> int:
+        hands, now = self._hands, self._clock()
+        writer = hands.writer
+        with hands.store.write() as db:
+            events = claims.of_dead(db, hands.is_alive, at=now)
+            waiting = approvals.in_states(db, _OPEN, limit=-1)
+            gone = [a for a in waiting if not hands.is_alive(a.lease)]
+            events += [approvals.moved(db, a, Move.CANCEL, at=now, note=_GONE)[1] for a in gone]
+            hands.add(events, db, writer)
+        lease.sweep(hands.folder)
+        if events:
+            hands.committed()
+        return len(events)
+
+    def close(self) -> None:
+        with self._lock:
+            hands, self._held, self._is_closed = self._held, None, True
+        if hands is not None:
+            hands.close()
+
+    # --- private ---
+
+    @property
+    def _hands(self) -> _Hands:
+        hands = self._held
+        if hands is not None:
+            return hands
+        with self._lock:
+            if self._is_closed:
+                raise LedgerError(f"the ledger {self._path} is closed", code="ledger_closed")
+            if self._held is None:
+                self._held = self._reach()
+            return self._held
+
+    def _reach(self) -> _Hands:
+        return _Hands(self, self._path, durability=self._durability, is_readonly=self._is_readonly)
+
+    def _require_writable(self) -> None:
+        if self._is_readonly:
+            raise LedgerError("this ledger was opened for reading only", code="ledger_readonly")
+
+    def _change(self, change: Callable[[sqlite3.Connection, float], Change]) -> Approval:
+        hands, now = self._hands, self._clock()
+        writer = hands.writer
+        with hands.store.write() as db:
+            after, event = change(db, now)
+            hands.add([event], db, writer)
+        hands.committed()
+        return after
+
+    def _without_dead(self, found: list[Approval]) -> list[Approval]:
+        """*found*, where a request whose caller is gone is cancelled."""
+        hands = self._hands
+        alive = {name: hands.is_alive(name) for name in {a.lease for a in found if a.state in _OPEN}}
+        return [a if alive.get(a.lease, True) or a.state not in _OPEN else self._buried(a) for a in found]
+
+    def _buried(self, approval: Approval) -> Approval:
+        if self._is_readonly:
+            return replace(approval, state=State.CANCELLED, note=_GONE)
+        with contextlib.suppress(IllegalTransition):  # somebody else was faster
+            return self.move(approval.id, Move.CANCEL, note=_GONE)
+        with self._hands.store.read() as db:
+            return approvals.get(db, approval.id)
+
+    def _fork(self) -> None:
+        held, self._held, self._lock = self._held, None, threading.Lock()
+        if held is not None:
+            held.abandon()
+
+
+_GONE = "the caller is gone"
+
+
+def open_ledger(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    create: bool = True,
+    readonly: bool = False,
+    durability: str = "process",
+) -> SqliteLedger:
+    """Open the ledger at *path*; None is `default_path()`.
+
+    `durability`: "process" survives the death of any process, "power" a power cut too (an fsync per commit).
+
+    Raises:
+        LedgerError: it is missing (and *create* is False), unsafe, on a network file system, of another
+            version, or cannot be read or written.
+    """
+    if durability not in ("process", "power"):
+        raise ValueError(f'durability is "process" or "power", not {durability!r}')
+    where = files.locate(path)
+    if path is None and create and not readonly:
+        files.make_private_folder(where.parent)
+    is_there = files.vet(where)
+    if not is_there and (readonly or not create):
+        raise LedgerError(
+            f"there is no ledger at {where}; an agent makes it on its first call. "
+            "Name another with --ledger or $FUMEHOOD_LEDGER",
+            code="ledger_missing",
+        )
+    files.make_private_folder(files.sidecar(where))
+    if not is_there:
+        files.create_private(where)
+    return SqliteLedger(where, durability=durability, is_readonly=readonly)
+
+
+def _forked(me: weakref.ref[SqliteLedger]) -> None:
+    ledger = me()
+    if ledger is not None:
+        ledger._fork()
+
+
+def _at_exit(me: weakref.ref[SqliteLedger]) -> None:
+    ledger = me()
+    if ledger is not None:
+        ledger.close()

@@ -1,0 +1,290 @@
+"""SQLite as one process holds it: one writer, a few readers, and a fair lock between processes.
+
+WAL mode, and `BEGIN IMMEDIATE` for every write: a read that turns into a write fails at once,
+whatever the time-out (https://sqlite.org/lang_transaction.html). SQLite's own lock is polled, so one
+of eight writers can starve for seconds; two `flock`s in front of it make a queue: whoever waits
+stands in the door, and who just wrote must queue again. Checkpoints run apart from commits.
+
+SQLite's errors become `LedgerError` here. A forked child must not even close what it inherited
+(https://sqlite.org/howtocorrupt.html, 2.6): `abandon` leaks the connections on purpose.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from fumehood.errors import LedgerError
+from fumehood.ledger import files, schema
+
+__all__ = ["Store"]
+
+_READERS = 8  # kept open; more are opened and closed as needed
+_BUSY_MS = 10_000  # for writers that do not queue with us, such as the sqlite3 shell
+_CHECKPOINT_BYTES = 8 << 20
+_LOOK_EVERY = 64  # commits between two looks at the WAL's size
+
+
+class Store:
+    """The connections of one process. *durability* is "process" or "power" (see `open_ledger`)."""
+
+    def __init__(self, path: Path, *, durability: str, is_readonly: bool) -> None:
+        self.path = path
+        self.is_readonly = is_readonly
+        self._wal = path.with_name(path.name + "-wal")
+        self._durability = durability
+        self._lock = threading.Lock()
+        self._readers: deque[sqlite3.Connection] = deque()
+        self._commits = 0
+        self._gate = _Gate(files.sidecar(path))
+        self._writer = self._connect()
+        self._inode = path.stat().st_ino
+        self._prepare()
+
+    def write(self) -> _Write:
+        """A transaction: committed when the block ends, rolled back if it raises."""
+        return _Write(self)
+
+    def read(self) -> _Read:
+        """A connection for short reads. It holds no snapshot between statements."""
+        return _Read(self)
+
+    def needs_checkpoint(self) -> bool:
+        """True if the WAL has grown enough to be copied back (looked at every 64 commits)."""
+        return self._commits % _LOOK_EVERY == 0 and self.wal_bytes() > _CHECKPOINT_BYTES
+
+    def wal_bytes(self) -> int:
+        """Size of the write-ahead log."""
+        try:
+            return self._wal.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def checkpoint(self) -> None:
+        """Copy the WAL back, so that it begins again.
+
+        Most of it beside the writers, then the rest while they wait: only a log that is copied whole
+        begins again. It never waits for a reader (one that stays open lets the log grow).
+        """
+        with self.read() as db:
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            with self._lock, self._gate:
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    def close(self) -> None:
+        """Close all connections; the last process to do so checkpoints."""
+        with self._lock:
+            while self._readers:
+                self._readers.pop().close()
+            self._writer.close()
+            self._gate.close()
+
+    def abandon(self) -> None:
+        """In a forked child: forget everything and touch nothing that the parent uses."""
+        import ctypes
+
+        self._gate.close()
+        for connection in (self._writer, *self._readers):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+    def _prepare(self) -> None:
+        with _mapped():
+            if self.is_readonly:
+                schema.check(self._writer, str(self.path))
+                return
+            if self._writer.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                with self._gate:
+                    self._writer.execute("PRAGMA journal_mode = WAL")
+        with self.write() as db:
+            schema.prepare(db, str(self.path))
+
+    def _connect(self) -> sqlite3.Connection:
+        mode = "ro" if self.is_readonly else "rw"
+        with _mapped():
+            db = sqlite3.connect(
+                f"{self.path.as_uri()}?mode={mode}",
+                uri=True,
+                isolation_level=None,
+                check_same_thread=False,
+                timeout=_BUSY_MS / 1000,
+                cached_statements=256,
+            )
+            db.execute(f"PRAGMA synchronous = {'FULL' if self._durability == 'power' else 'NORMAL'}")
+            db.execute("PRAGMA wal_autocheckpoint = 0")
+            db.execute(f"PRAGMA journal_size_limit = {_CHECKPOINT_BYTES}")
+            db.execute("PRAGMA trusted_schema = OFF")
+            return db
+
+    def _begin(self) -> sqlite3.Connection:
+        self._lock.acquire()
+        try:
+            self._gate.enter()
+            try:
+                self._check_file()
+                self._writer.execute("BEGIN IMMEDIATE")
+            except BaseException:
+                self._gate.leave()
+                raise
+        except BaseException as error:
+            self._lock.release()
+            raise _as_ledger_error(error) from error
+        return self._writer
+
+    def _end(self, *, is_good: bool) -> None:
+        try:
+            self._writer.execute("COMMIT" if is_good else "ROLLBACK")
+            self._commits += 1
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise _as_ledger_error(error) from error
+        finally:
+            self._gate.leave()
+            self._lock.release()
+
+    def _roll_back(self) -> None:
+        if self._writer.in_transaction:
+            with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back by itself
+                self._writer.execute("ROLLBACK")
+
+    def _check_file(self) -> None:
+        """A ledger that was deleted or replaced under us records nothing: nobody would read it."""
+        if self.is_readonly:
+            raise LedgerError("this ledger was opened for reading only", code="ledger_readonly")
+        try:
+            is_same = self.path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            is_same = False
+        if not is_same:
+            raise LedgerError(
+                f"{self.path} was removed or replaced while in use; restart this process",
+                code="ledger_replaced",
+            )
+
+    def _borrow(self) -> sqlite3.Connection:
+        try:
+            return self._readers.pop()
+        except IndexError:
+            return self._connect()
+
+    def _give_back(self, db: sqlite3.Connection, *, is_good: bool) -> None:
+        if is_good and len(self._readers) < _READERS:
+            self._readers.append(db)
+        else:
+            db.close()
+
+
+class _Write:
+    """`with store.write() as db`. A class, as a generator would cost more than the lock."""
+
+    __slots__ = ("_store",)
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __enter__(self) -> sqlite3.Connection:
+        return self._store._begin()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._store._end(is_good=error is None)
+        _raise_mapped(error)
+
+
+class _Read:
+    """`with store.read() as db`."""
+
+    __slots__ = ("_db", "_store")
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._db = self._store._borrow()
+        return self._db
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._store._give_back(self._db, is_good=error is None)
+        _raise_mapped(error)
+
+
+class _Gate:
+    """The queue between processes: `queue.lock` is the door, `write.lock` the room (flock(2))."""
+
+    def __init__(self, folder: Path) -> None:
+        self._door = _open_lock(folder / "queue.lock")
+        self._room = _open_lock(folder / "write.lock")
+
+    def enter(self) -> None:
+        fcntl.flock(self._door, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._room, fcntl.LOCK_EX)
+        finally:
+            fcntl.flock(self._door, fcntl.LOCK_UN)
+
+    def leave(self) -> None:
+        fcntl.flock(self._room, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Close without unlocking: after a fork the lock is the parent's."""
+        for fd in (self._door, self._room):
+            os.close(fd)
+
+    def __enter__(self) -> None:
+        self.enter()
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise LedgerError(f"{path} cannot be opened: {error.strerror}", code="ledger_io") from error
+
+
+@contextlib.contextmanager
+def _mapped() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _as_ledger_error(error) from error
+
+
+_CODES = {
+    sqlite3.SQLITE_FULL: ("ledger_full", "the disk is full"),
+    sqlite3.SQLITE_IOERR: ("ledger_io", "the disk refused to read or write"),
+    sqlite3.SQLITE_BUSY: ("ledger_busy", f"another program held it for over {_BUSY_MS // 1000} s"),
+    sqlite3.SQLITE_LOCKED: ("ledger_busy", "another connection holds it"),
+    sqlite3.SQLITE_READONLY: ("ledger_readonly", "it may not be written"),
+    sqlite3.SQLITE_CANTOPEN: ("ledger_io", "it cannot be opened"),
+    sqlite3.SQLITE_CORRUPT: ("ledger_corrupt", "the file is damaged; keep it, and start with another"),
+    sqlite3.SQLITE_NOTADB: ("ledger_foreign", "the file is not a ledger; name another file"),
+}
+
+
+def _raise_mapped(error: BaseException | None) -> None:
+    mapped = _as_ledger_error(error) if error is not None else None
+    if mapped is not None and mapped is not error:
+        raise mapped from error
+
+
+def _as_ledger_error(error: BaseException) -> BaseException:
+    """SQLite's errors, and text that is not Unicode, as `LedgerError`; anything else as it is."""
+    if isinstance(error, sqlite3.Error):
+        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        code, words = _CODES.get(primary, ("ledger_error", "SQLite refused"))
+        return LedgerError(f"the ledger cannot be used: {words} ({error})", code=code)
+    if isinstance(error, UnicodeEncodeError | OverflowError):
+        return LedgerError(f"this cannot be recorded: {error}", code="ledger_error")
+    return error
