@@ -8,6 +8,7 @@
 VENV ?= .venv
 JOBS ?= 2
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 export VENV PYTHON
 BIN := $(abspath $(VENV))/bin
 
@@ -48,7 +49,12 @@ format: setup-dev
 	@"$(BIN)/ruff" check --fix .
 
 bench: setup-dev
-	@"$(BIN)/python" scripts/bench.py
+	@mkdir -p build/bench
+	@for file in benchmarks/bench_*.py; do \
+		echo "  $$file"; \
+		"$(BIN)/python" "$$file" --json "build/bench/$$(basename "$$file" .py).json" $(BENCH_ARGS) || exit 1; \
+	done
+	@echo "  as JSON: build/bench/"
 
 soak: setup-dev
 	@"$(BIN)/python" -m pytest -q -n $(JOBS) -m slow $(PYTEST_ARGS)
