@@ -49,6 +49,7 @@ class Desk:
     def keep_only(self, keys: set[Key]) -> None:
         """Forget what no longer waits."""
         self._seen &= keys
+        self._under_way &= keys
 
     def why_not(self, key: Key, move: Move) -> str | None:
         """Why *key* cannot be moved now, for the person; None if it can."""

@@ -14,7 +14,7 @@ from fumehood_tui.document import Document
 from fumehood_tui.glyphs import UNICODE, WORDS, Glyphs
 from fumehood_tui.paper import Paper
 from fumehood_tui.view import Key, Request
-from fumehood_tui.words import time_left
+from fumehood_tui.words import fitted, time_left
 
 __all__ = ["Detail"]
 
@@ -90,10 +90,11 @@ class Detail(Paper, can_focus=False):
         sign = f"{self.glyphs.risk(request.risk)} {WORDS[request.risk]}"
         left = time_left(request.expires_at, self._now)
         when = {"waits": "waits until decided", "over": "its time is over"}.get(left, f"expires in {left}")
-        typed = f" {self.glyphs.dot} needs its id typed" if request.risk is Risk.HIGH else ""
+        typed = f" {self.glyphs.dot} type its id" if request.risk is Risk.HIGH else ""
         return f"{sign} {self.glyphs.dot} {when}{typed}", width, _PARTS[request.risk]
 
     def _title(self, request: Request | None) -> str:
         if request is None:
             return "Request"
-        return self.glyphs.plain(f"{request.label}  {request.agent}")
+        title = self.glyphs.plain(f"{request.label}  {request.agent}")
+        return fitted(title, min(len(title), max(8, self.size.width - 2)), self.glyphs.more)

@@ -47,7 +47,7 @@ class Line:
 class Document:
     """What there is to see. `more` (whole digests, ids) is for the full view only and decides nothing.
 
-    `problem`: why this cannot be approved from here, if it cannot. `bound`: digest and policy revision, short.
+    `problem`: why this cannot be approved from here, if it cannot. `bound`: digest and policy, short.
     """
 
     lines: tuple[Line, ...]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from rich.text import Text
+from textual.content import Content
 from textual.widget import Widget
 
 from fumehood.model import Risk
@@ -23,6 +23,9 @@ class Pulse(Enum):
     LIVE = "LIVE"
     STALE = "STALE"
     WAITING = "WAITING"
+
+
+_STYLES = {Pulse.LIVE: "bold $success", Pulse.STALE: "bold reverse $error", Pulse.WAITING: "bold $warning"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +66,10 @@ class Header(Widget):
         """The whole line as plain text."""
         return self.render().plain
 
-    def render(self) -> Text:
+    def render(self) -> Content:
         """Part of textual's Widget."""
-        text = Text("fumehood  ", style="bold", no_wrap=True, overflow="ellipsis")
-        for part, style in self._parts():
-            text.append(part + "  ", style)
-        styles = {Pulse.LIVE: "bold green", Pulse.STALE: "bold white on red", Pulse.WAITING: "bold yellow"}
-        text.append(self._pulse.value, styles[self._pulse])
-        return text
+        parts = [(part + "  ", style) for part, style in self._parts()]
+        return Content.assemble(("fumehood  ", "bold"), *parts, (self._pulse.value, _STYLES[self._pulse]))
 
     def _parts(self) -> list[tuple[str, str]]:
         glyphs, summary = self._glyphs, self._summary
@@ -78,7 +77,9 @@ class Header(Widget):
         oldest = f" (oldest {age(self._now - min(r.created_at for r in waiting))})" if waiting else ""
         high = sum(r.risk is Risk.HIGH for r in waiting)
         more = "+" if summary.has_more else ""
-        parts = [(f"{glyphs.pending} {len(waiting)}{more} pending{oldest}", "bold" if waiting else "dim")]
-        parts += [(f"{glyphs.high} {high} high", "bold red")] if high else []
-        parts += [(f"{glyphs.stop} {summary.halts} stopped", "bold red")] if summary.halts else []
-        return [*parts, (rate(summary.per_s), "dim")]
+        parts = [
+            (f"{glyphs.pending} {len(waiting)}{more} pending{oldest}", "bold" if waiting else "$secondary")
+        ]
+        parts += [(f"{glyphs.high} {high} high", "bold $error")] if high else []
+        parts += [(f"{glyphs.stop} {summary.halts} stopped", "bold $error")] if summary.halts else []
+        return [*parts, (rate(summary.per_s), "$secondary")]

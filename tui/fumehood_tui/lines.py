@@ -42,7 +42,7 @@ class Lines(ScrollView, Generic[Item], can_focus=True):
     Lines { overflow-x: hidden; scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
     Lines > .lines--cursor { background: $surface; }
     Lines:focus > .lines--cursor { background: $primary 40%; text-style: bold; }
-    Lines > .lines--dim { color: $text-muted; }
+    Lines > .lines--dim { color: $secondary; }
     """
 
     def __init__(self, *, id: str, glyphs: Glyphs = UNICODE) -> None:

@@ -32,10 +32,10 @@ class Paper(ScrollView, can_focus=True):
     DEFAULT_CSS = """
     Paper { overflow-x: hidden; scrollbar-size-vertical: 1; }
     Paper > .paper--label { color: $accent; }
-    Paper > .paper--value { color: $text; }
-    Paper > .paper--plain { color: $text; }
+    Paper > .paper--value { color: $foreground; }
+    Paper > .paper--plain { color: $foreground; }
     Paper > .paper--warning { color: $warning; text-style: bold; }
-    Paper > .paper--dim { color: $text-muted; }
+    Paper > .paper--dim { color: $secondary; }
     """
 
     def __init__(self, *, id: str, glyphs: Glyphs = UNICODE, is_full: bool = False) -> None:

@@ -29,7 +29,7 @@ class Pending(Lines[Request]):
     Pending > .pending--high { color: $error; text-style: bold; }
     Pending > .pending--medium { color: $warning; }
     Pending > .pending--low { color: $success; }
-    Pending > .pending--over { color: $text-muted; text-style: italic; }
+    Pending > .pending--over { color: $secondary; text-style: italic; }
     """
 
     @dataclass

@@ -29,7 +29,7 @@ class Trace(Lines[Row]):
     DEFAULT_CSS = """
     Trace > .trace--permit { color: $success; }
     Trace > .trace--deny { color: $error; text-style: bold; }
-    Trace > .trace--event { color: $text-muted; }
+    Trace > .trace--event { color: $secondary; }
     """
 
     def __init__(self, *, id: str, glyphs: Glyphs = UNICODE, kept: int = KEPT) -> None:
@@ -48,14 +48,17 @@ class Trace(Lines[Row]):
 
     def tick(self, now: float, source: Source | None) -> None:
         """Say whose ledger this is and how long ago it was written (*now* in Unix seconds)."""
+        if self.show_vertical_scrollbar:
+            self.vertical_scrollbar.position = self.scroll_y  # it may have appeared after the scrolling
         if source is None or not source.exists:
             self.border_subtitle = None
             return
         last = "nobody has written yet"
         if source.last_at is not None:
-            last = f"last: {fitted(source.last_writer, 16).rstrip()}, {age(now - source.last_at)} ago"
+            writer = fitted(source.last_writer, 16, self.glyphs.more).rstrip()
+            last = f"last: {writer}, {age(now - source.last_at)} ago"
         room = max(12, self.size.width - len(last) - 14)
-        path = source.path if len(source.path) <= room else f"…{source.path[-room + 1 :]}"
+        path = source.path if len(source.path) <= room else self.glyphs.more + source.path[-room + 1 :]
         self.border_subtitle = Text(self.glyphs.plain(f"ledger {path}, {last}"))
 
     def append(self, rows: Iterable[Row], /, *, is_reset: bool = False) -> None:
