@@ -60,7 +60,9 @@ def load_bundle(given: Sequence[Source] | Source) -> Bundle:
     facts = PolicyFacts(
         revision,
         packages,
-        has_result_rules=any(set(rules) & set(combine.PHASES["return_result"]) for rules in verdict.rules.values()),
+        has_result_rules=any(
+            set(rules) & set(combine.PHASES["return_result"]) for rules in verdict.rules.values()
+        ),
         reads_history=verdict.reads_history,
     )
     tests = tuple((f.name, f.text) for f in read.files if f.is_test)

@@ -125,9 +125,7 @@ def _walk(root: Path) -> Iterable[Path]:
                 yield Path(folder) / name
 
 
-def _read_one(
-    path: Path, root: Path, label: str, files: list[PolicyFile], problems: list[Problem]
-) -> None:
+def _read_one(path: Path, root: Path, label: str, files: list[PolicyFile], problems: list[Problem]) -> None:
     relative = path.relative_to(root)
     try:
         if path.stat().st_size > MAX_FILE_BYTES:

@@ -14,7 +14,7 @@ from fumehood.errors import Problem
 from fumehood.pdp.engine import EngineError, syntax_trees
 from fumehood.pdp.sources import PolicyFile
 
-__all__ = ["Body", "Import", "Module", "Node", "Ref", "Rule", "kind_of", "module_of", "ref_of", "walk"]
+__all__ = ["Body", "Import", "Module", "Node", "Ref", "Rule", "kind_of", "module_of", "ref_of", "references", "start_of", "walk"]
 
 Node = dict[str, object]
 
@@ -75,11 +75,12 @@ class Rule:
     value: Node | None = None
     key: Node | None = None
     bodies: tuple[Body, ...] = ()
+    head: tuple[Node, ...] = ()  # what stands in the brackets of a ref head
 
     def parts(self) -> list[object]:
         """Everything in the rule that is an expression or holds some, for `walk`."""
         bodies = [part for body in self.bodies for part in (body.statements, body.value)]
-        return [self.args, self.value, self.key, *bodies]
+        return [self.args, self.value, self.key, self.head, *bodies]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,11 @@ class Module:
     @property
     def name(self) -> str:
         return ".".join(self.package)
+
+    def text_of(self, node: Node) -> str:
+        """The source text of an expression."""
+        span = cast("dict[str, int]", kind_of(node)[1]["span"])
+        return self.encoded[span["start"] : span["end"]].decode(errors="replace")
 
     def problem(self, start: int, message: str, remedy: str) -> Problem:
         """A finding at the byte offset *start*."""
@@ -169,6 +175,26 @@ def walk(value: object) -> Iterator[tuple[str, Node]]:
             stack.extend(reversed(here))
 
 
+def references(value: object) -> Iterator[tuple[Node, Ref]]:
+    """The longest reference at each place below *value* where one stands."""
+    inside: set[int] = set()
+    for kind, body in walk(value):
+        if kind in ("Var", "RefDot", "RefBrack") and id(body) not in inside:
+            inside.update(map(id, _steps(kind, body)))
+            ref = ref_of({kind: body})
+            if ref is not None:
+                yield {kind: body}, ref
+
+
+def _steps(kind: str, body: Node) -> list[Node]:
+    """The bodies of the references that this one is built upon."""
+    steps = [body]
+    while kind in ("RefDot", "RefBrack"):
+        kind, body = kind_of(cast("Node", body["refr"]))
+        steps.append(body)
+    return steps
+
+
 def _import(node: Node, encoded: bytes) -> Import:
     ref = ref_of(cast("Node", node["refr"]))
     path = ref.constant if ref else ()
@@ -206,7 +232,16 @@ def _spec(body: Node) -> Rule:
         value=cast("Node", assign["value"]) if assign else None,
         key=cast("Node | None", head.get("key")),
         bodies=tuple(map(_body, cast("list[Node]", body["bodies"]))),
+        head=tuple(_brackets(cast("Node", head["refr"]))),
     )
+
+
+def _brackets(node: Node) -> Iterator[Node]:
+    kind, body = kind_of(node)
+    while kind in ("RefDot", "RefBrack"):
+        if kind == "RefBrack":
+            yield cast("Node", body["index"])
+        kind, body = kind_of(cast("Node", body["refr"]))
 
 
 def _head_ref(node: Node) -> Ref:

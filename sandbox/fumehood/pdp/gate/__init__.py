@@ -1,0 +1,5 @@
+"""The load gate: what may not decide is refused before anything starts, with the place and the remedy."""
+
+from fumehood.pdp.gate.inspect import Verdict, check, inspect
+
+__all__ = ["Verdict", "check", "inspect"]

@@ -1,0 +1,80 @@
+"""Runs every check over the files of a bundle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from fumehood.canonical import JSON
+from fumehood.errors import Problem
+from fumehood.pdp import sources
+from fumehood.pdp.combine import PUBLIC
+from fumehood.pdp.gate.context import Context
+from fumehood.pdp.gate.cycles import check_recursion
+from fumehood.pdp.gate.data import gather
+from fumehood.pdp.gate.grants import check_grants
+from fumehood.pdp.gate.items import check_items
+from fumehood.pdp.gate.names import check_names
+from fumehood.pdp.gate.negation import check_negation
+from fumehood.pdp.gate.refs import check_references
+from fumehood.pdp.gate.scope import check_variables
+from fumehood.pdp.gate.trial import check_trial
+from fumehood.pdp.reads import reads_history
+from fumehood.pdp.syntax import Module, module_of
+
+__all__ = ["Verdict", "check", "inspect"]
+
+# In this order: where one finds something, the later ones would only say it again in other words.
+_CHECKS: Sequence[Sequence[Callable[[Context], Iterator[Problem]]]] = (
+    (check_names, check_items, check_references, check_variables, check_negation, check_recursion, check_grants),
+    (check_trial,),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate found: `problems`, and what a bundle needs to know if there are none."""
+
+    problems: tuple[Problem, ...]
+    rules: Mapping[str, tuple[str, ...]]
+    data: Mapping[str, JSON]
+    reads_history: bool
+
+
+def inspect(read: sources.Files) -> Verdict:
+    """Check every file of *read*."""
+    data, problems = gather([f for f in read.files if not f.is_rego])
+    problems += read.problems
+    modules: list[Module] = []
+    for file in (f for f in read.files if f.is_rego):
+        parsed = module_of(file)
+        if isinstance(parsed, Problem):
+            problems.append(parsed)
+        elif not file.is_test:
+            modules.append(parsed)
+    context = Context(tuple(modules), data)
+    if not modules and not problems:
+        problems.append(Problem("policies", 1, 1, "there is no policy", "Add a .rego file with a `permit`."))
+    for group in _CHECKS:
+        if not problems:
+            problems += [problem for one in group for problem in one(context)]
+    return Verdict(
+        tuple(sorted(dict.fromkeys(problems), key=lambda p: (p.file, p.line, p.column, p.message))),
+        _public_rules(modules),
+        data,
+        any(map(reads_history, modules)),
+    )
+
+
+def check(given: Sequence[sources.Source] | sources.Source) -> list[Problem]:
+    """Every problem of the policies in *given*, in order of file and line."""
+    return list(inspect(sources.read([given] if isinstance(given, str | os.PathLike) else given)).problems)
+
+
+def _public_rules(modules: Sequence[Module]) -> Mapping[str, tuple[str, ...]]:
+    rules: dict[str, set[str]] = {}
+    for module in modules:
+        name = module.package[-1] if module.package else ""
+        rules.setdefault(name, set()).update(r.name for r in module.rules if r.name in PUBLIC)
+    return {name: tuple(sorted(found)) for name, found in sorted(rules.items())}

@@ -1,0 +1,224 @@
+"""What a policy names: references, functions, built-ins, and forms that the two engines read differently."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import cast
+
+from fumehood.errors import Problem
+from fumehood.pdp.gate.builtins import ARITY, BANNED
+from fumehood.pdp.gate.context import (
+    CALL_FUNCTIONS,
+    CALL_VALUES,
+    Context,
+    nearest,
+    path_of,
+    statements,
+)
+from fumehood.pdp.gate.names import KEYWORDS
+from fumehood.pdp.gate.scope import function_name
+from fumehood.pdp.syntax import Module, Node, Rule, kind_of, ref_of, references, start_of, walk
+
+__all__ = ["called_path", "check_references"]
+
+_VERB = re.compile(r"%(?:%|v)")
+_CALL = ("data", "fumehood", "call")
+
+
+def check_references(context: Context) -> Iterator[Problem]:
+    for module, rule in context.each_rule():
+        parts = rule.parts()
+        called: set[int] = set()
+        for kind, body in walk(parts):
+            if kind == "Call":
+                called.update(id(b) for _, b in walk(body["fcn"]))
+                yield from _call(context, module, body)
+            elif kind in ("RefDot",) and cast("list[str]", body["field"])[1] in KEYWORDS:
+                yield _keyword(module, body)
+        for node, _ in references(parts):
+            if id(kind_of(node)[1]) not in called:
+                yield from _reference(context, module, node)
+        yield from _membership_values(module, rule)
+        yield from _with(module, parts)
+
+
+def called_path(module: Module, call: Node) -> tuple[str | None, ...]:
+    """The full path of the function that is called, imports put in for their aliases."""
+    ref = ref_of(cast("Node", call["fcn"]))
+    return path_of(module, ref.root, ref.parts) if ref else (None,)
+
+
+def _reference(context: Context, module: Module, node: Node) -> Iterator[Problem]:
+    ref = ref_of(node)
+    if ref is None or ref.root in context.rules_of(module):
+        return
+    path = path_of(module, ref.root, ref.parts)
+    if path[0] != "data":
+        return
+    said = module.text_of(node)
+    if path[:2] == ("data", "fumehood"):
+        yield from _library(module, path, ref.start, said)
+    elif path[:2] == ("data", "policies"):
+        yield from _other_policy(context, module, path, ref.start, said)
+    elif not _exists(context, path[1:]):
+        yield module.problem(
+            ref.start,
+            f"`{said}`: no data document of this bundle has that",
+            "Put it into a data.json beside the policies; other data is not there when calls are decided.",
+        )
+
+
+def _library(module: Module, path: tuple[str | None, ...], start: int, said: str) -> Iterator[Problem]:
+    if path[:3] != _CALL or len(path) < 4:
+        yield module.problem(start, f"`{said}` may not be used", "Use the names of data.fumehood.call.")
+        return
+    name = path[3]
+    if name in CALL_FUNCTIONS:
+        yield module.problem(start, f"`call.{name}` is a function", f"Call it: call.{name}(…).")
+    elif name not in CALL_VALUES:
+        known = CALL_VALUES | set(CALL_FUNCTIONS)
+        hint = nearest(name, known) if name else ""
+        yield module.problem(
+            start, f"`{said}`: data.fumehood.call has no such name{hint}", f"It has {', '.join(sorted(known))}."
+        )
+
+
+def _other_policy(
+    context: Context, module: Module, path: tuple[str | None, ...], start: int, said: str
+) -> Iterator[Problem]:
+    if len(path) < 4 or None in path[:4]:
+        yield module.problem(
+            start, f"`{said}` reads whole packages, tests and helpers included", "Name one rule of one package."
+        )
+        return
+    package = context.packages.get(f"policies.{path[2]}")
+    if package is None or path[3] not in package.rules:
+        known = package.rules if package else {}
+        yield module.problem(
+            start,
+            f"`{said}`: there is no such rule in this bundle{nearest(cast('str', path[3]), known)}",
+            "Name a rule that exists; what is undefined is silent.",
+        )
+
+
+def _exists(context: Context, path: tuple[str | None, ...]) -> bool:
+    if not path or path[0] is None:
+        return False
+    here: object = context.data
+    for part in path:
+        if part is None or not isinstance(here, dict | type(context.data)):
+            return True  # inside a document anything may be missing, as in the input
+        if part not in here:  # type: ignore[operator]
+            return False
+        here = here[part]  # type: ignore[index]
+    return True
+
+
+def _call(context: Context, module: Module, call: Node) -> Iterator[Problem]:
+    params = cast("list[Node]", call["params"])
+    name = function_name(call)
+    start = start_of(cast("Node", kind_of(cast("Node", call["fcn"]))[1]))
+    path = called_path(module, call)
+    if path[:3] == _CALL and len(path) == 4:
+        yield from _library_call(module, name, str(path[3]), len(params), start)
+        return
+    rules = context.rules_of(module)
+    if path[:2] == ("data", "policies") and len(path) == 4:
+        package = context.packages.get(f"policies.{path[2]}")
+        rules, name = (package.rules if package else {}), str(path[3])
+    if name in rules:
+        yield from _own_call(module, name, rules[name], len(params), start)
+    else:
+        yield from _builtin(module, name, params, start)
+
+
+def _library_call(module: Module, said: str, name: str, given: int, start: int) -> Iterator[Problem]:
+    wanted = CALL_FUNCTIONS.get(name)
+    if wanted is None:
+        hint = nearest(name, CALL_FUNCTIONS)
+        remedy = f"The functions of data.fumehood.call are {', '.join(sorted(CALL_FUNCTIONS))}."
+        yield module.problem(start, f"unknown function `{said}`{hint}", remedy)
+    elif given != wanted:
+        yield _arity(module, said, wanted, given, start)
+
+
+def _own_call(
+    module: Module, name: str, rules: tuple[tuple[Module, Rule], ...], given: int, start: int
+) -> Iterator[Problem]:
+    functions = [rule for _, rule in rules if rule.shape == "function" or rule.args]
+    if not functions:
+        yield module.problem(start, f"`{name}` is a rule, not a function", f"Write `{name}` without arguments.")
+    elif given not in (wanted := len(functions[0].args), wanted + 1):
+        yield _arity(module, name, wanted, given, start)
+
+
+def _builtin(module: Module, name: str, params: list[Node], start: int) -> Iterator[Problem]:
+    banned = next((why for key, why in BANNED.items() if name == key or name.startswith(_prefix(key))), None)
+    if banned:
+        yield module.problem(start, f"`{name}` is refused: {banned[0]}", banned[1])
+    elif name not in ARITY:
+        yield module.problem(
+            start,
+            f"unknown function `{name}`{nearest(name, ARITY)}",
+            "Define it in this package as `_name(x) := …`, or use a built-in that both engines have.",
+        )
+    elif len(params) not in (ARITY[name], ARITY[name] + 1):
+        yield _arity(module, name, ARITY[name], len(params), start)
+    elif name == "sprintf":
+        yield from _format(module, params[0], start)
+
+
+def _prefix(key: str) -> str:
+    return key if key.endswith(".") else key + "\0"
+
+
+def _arity(module: Module, name: str, wanted: int, given: int, start: int) -> Problem:
+    noun = "argument" if wanted == 1 else "arguments"
+    return module.problem(
+        start, f"`{name}` takes {wanted} {noun}, not {given}", f"Give it {wanted} {noun}."
+    )
+
+
+def _format(module: Module, node: Node, start: int) -> Iterator[Problem]:
+    kind, body = kind_of(node)
+    if kind not in ("String", "RawString") or "%" in _VERB.sub("", cast("str", body["value"])):
+        yield module.problem(
+            start,
+            "`sprintf` is the same in both engines only with a constant format of %v",
+            'Write sprintf("… %v …", [value]).',
+        )
+
+
+def _keyword(module: Module, body: Node) -> Problem:
+    name = cast("list[str]", body["field"])[1]
+    return module.problem(
+        cast("list[dict[str, int]]", body["field"])[0]["start"],
+        f"`.{name}` is a keyword, which the engines read differently",
+        f'Write ["{name}"].',
+    )
+
+
+def _membership_values(module: Module, rule: Rule) -> Iterator[Problem]:
+    """`in` is only safe as a statement of its own: as a value it is false or undefined, by engine."""
+    allowed: set[int] = set()
+    for statement in statements(rule.parts()):
+        kind, body = kind_of(cast("Node", statement["literal"]))
+        if kind in ("Expr", "NotExpr"):
+            allowed.add(id(kind_of(cast("Node", body["expr"]))[1]))
+    for kind, body in walk(rule.parts()):
+        if kind == "Membership" and id(body) not in allowed:
+            yield module.problem(
+                start_of(body),
+                "`in` is used as a value, which the engines read differently where something is undefined",
+                "Make it a statement of its own, or a rule: `_is_known if x in {…}`.",
+            )
+
+
+def _with(module: Module, parts: list[object]) -> Iterator[Problem]:
+    for statement in statements(parts):
+        mods = cast("list[Node]", statement.get("with_mods") or [])
+        if mods:
+            yield module.problem(
+                start_of(mods[0]), "`with` is for tests", "Move it to a file whose name ends in _test.rego."
+            )

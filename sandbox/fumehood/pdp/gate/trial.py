@@ -1,0 +1,59 @@
+"""Evaluates every rule once: what regorus only reports when it gets there is found before it decides."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+from fumehood.canonical import JSON
+from fumehood.errors import PdpError, Problem
+from fumehood.pdp import combine, sources
+from fumehood.pdp.engine import Engine, EngineError
+from fumehood.pdp.gate.context import Context
+
+__all__ = ["check_trial"]
+
+_PLACE = re.compile(r"-->\s*(?P<file>[^\n]*):(?P<line>\d+):(?P<column>\d+)")
+_SAID = re.compile(r"^error: (?P<said>.*)$", re.MULTILINE)
+
+
+def check_trial(context: Context) -> Iterator[Problem]:
+    files = [(f.path, f.text) for f in sources.library()] + [(m.file.path, m.file.text) for m in context.modules]
+    try:
+        engine = Engine(files, json.dumps(context.data))
+    except EngineError as error:
+        yield _problem(context, str(error))
+        return
+    for package in context.packages.values():
+        for rule in package.rules.values():
+            if rule[0][1].shape == "function" or rule[0][1].args:
+                continue
+            for phase in combine.PHASES:
+                try:
+                    engine.evaluate(f"data.{package.name}.{rule[0][1].name}", json.dumps(_document(phase)))
+                except PdpError as error:
+                    if error.code != "pdp_undefined":
+                        yield _problem(context, str(error))
+                        break
+
+
+def _document(phase: str) -> JSON:
+    """A call with nothing in it that a policy could object to."""
+    return {
+        "subject": {"type": "agent", "id": "trial", "properties": {"roles": []}},
+        "action": {"name": phase, "properties": {"args": {}, "digest": "", "is_error": False, "result": None}},
+        "resource": {"type": "tool", "id": "trial", "properties": {"runs": "in_process", "annotations": {}}},
+        "context": {"time": "2026-01-01T00:00:00.000Z", "session": {"id": "trial"}, "provenance": {"args": {}}},
+    }
+
+
+def _problem(context: Context, said: str) -> Problem:
+    place, message = _PLACE.search(said), _SAID.search(said)
+    text = message["said"] if message else said
+    for module in context.modules:
+        if place and module.file.path == place["file"]:
+            line = int(place["line"])
+            source = module.file.text.split("\n")[line - 1].replace("\t", " ")
+            return Problem(module.file.path, line, 1, f"the policy engine refuses it: {text}", "Correct this rule.", source)
+    return Problem(context.modules[0].file.path, 1, 1, f"the policy engine refuses it: {text}", "Correct the rule it names.")
