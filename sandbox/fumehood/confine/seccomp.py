@@ -2,7 +2,8 @@
 
 A filter is an allow-list. `rules(spec)` is pure data that can be printed and simulated;
 `compile_filter(spec)` turns it into a BPF program through libseccomp, once per process and off the hot
-path. The child loads the bytes with the raw system call (`syscalls.load_filter`). This is the only file that imports pyseccomp.
+path. The child loads the bytes with the raw system call (`syscalls.load_filter`). This is the only file
+that imports pyseccomp.
 
 What is not listed answers ENOSYS: programs then use what they used before a newer call existed, and calls
 that the kernel gains later are denied by number. Known ways out answer EPERM. A call through another
@@ -44,14 +45,6 @@ class Answer(Enum):
     NOTIFY = "notify"
 
 
-class Exec(Enum):
-    """Whether a confined process may start programs."""
-
-    FREE = "free"  # any program that it can see
-    ONCE = "once"  # the one that the supervisor opened, never another; attempts are held for the supervisor
-    NEVER = "never"
-
-
 @dataclass(frozen=True, slots=True)
 class Match:
     """One argument, compared under a mask; 32-bit by default, as the kernel drops the upper half."""
@@ -76,8 +69,8 @@ class FilterSpec:
 
     kind: str = "job"  # or "pdp", which has no other choice
     fork: bool = True
-    exec: Exec = Exec.FREE
-    inet: bool = False  # sockets: only in an empty network namespace, or held by the supervisor
+    exec: bool = True  # else only the one that the supervisor opened (EXEC_ONCE_FD), never another
+    observe: bool = False  # a second filter holds attempts for the supervisor, which refuses exec and sockets
     attributes: bool = True  # chmod, chown, utime, xattr: Landlock does not cover them
     signals: bool = True  # kill: only where a namespace or Landlock bounds whom it reaches
     pidfd: bool = True
@@ -150,7 +143,20 @@ migrate_pages move_pages
 _IOCTLS: Final = (0x5401, 0x5413, 0x540F, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS, sizes, FIONREAD, FIO*
 _FICLONE: Final = 0x40049409
 _FCNTLS: Final = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1031, 1032, 1033, 1034)  # DUPFD … seals
-_PRCTLS: Final = (2, 3, 15, 16, 21, 23, 27, 30, 38, 39, 0x53564D41)  # names, reads, no_new_privs, VMA names
+_PRCTLS: Final = (
+    2,
+    3,
+    4,
+    15,
+    16,
+    21,
+    23,
+    27,
+    30,
+    38,
+    39,
+    0x53564D41,
+)  # names, reads, no_new_privs, VMA names
 _AF_UNIX, _SOCK_STREAM, _SOCK_TYPE = 1, 1, 0xF
 _AF_INET, _AF_INET6 = 2, 10
 _PROT_EXEC: Final = 4
@@ -206,13 +212,11 @@ def _clones(spec: FilterSpec) -> tuple[Rule, ...]:
 
 
 def _execs(spec: FilterSpec) -> tuple[Rule, ...]:
-    if spec.exec is Exec.FREE:
+    """Without `exec`, only the file under EXEC_ONCE_FD; observed, the supervisor refuses execve."""
+    if spec.exec:
         return _allow(["execve", "execveat"])
-    if spec.exec is Exec.NEVER:
-        return Rule("execve", Answer.EPERM), Rule("execveat", Answer.EPERM)
-    # An observed profile: execve is let through to the second filter, which hands it to the supervisor.
-    once = (Match(0, EXEC_ONCE_FD), Match(4, _AT_EMPTY_PATH))
-    return Rule("execve", Answer.ALLOW), Rule("execveat", Answer.ALLOW, once)
+    once = Rule("execveat", Answer.ALLOW, (Match(0, EXEC_ONCE_FD), Match(4, _AT_EMPTY_PATH)))
+    return Rule("execve", Answer.ALLOW if spec.observe else Answer.EPERM), once
 
 
 def _modes(attributes: bool) -> tuple[Rule, ...]:
@@ -233,7 +237,7 @@ def _opens() -> tuple[Rule, ...]:
 def _sockets(spec: FilterSpec) -> tuple[Rule, ...]:
     stream = (Match(0, _AF_UNIX), Match(1, _SOCK_STREAM, _SOCK_TYPE))
     pair = Rule("socketpair", Answer.ALLOW, stream)
-    if not spec.inet:
+    if not spec.observe:
         return (pair,)
     families = _allow_values("socket", 0, (_AF_INET, _AF_INET6))
     return pair, *families, Rule("connect", Answer.ALLOW)
@@ -308,6 +312,14 @@ def compile_filter(spec: FilterSpec) -> bytes:
 def compile_observer() -> bytes:
     """The BPF program that hands the observed calls to the supervisor."""
     return compile_rules(observed_rules(), default=Answer.ALLOW)
+
+
+def observed_numbers() -> tuple[tuple[int, str], ...]:
+    """The observed calls as this machine numbers them."""
+    import pyseccomp
+
+    found = [(pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name), name) for name in OBSERVED]
+    return tuple((number, name) for number, name in found if number >= 0)
 
 
 def compile_rules(wanted: tuple[Rule, ...], *, default: Answer) -> bytes:

@@ -1,0 +1,153 @@
+"""The application's end: one spawner per process, started by exec when it is first needed.
+
+Safe from any thread. After a fork the child forgets the parent's spawner and starts its own. Nothing here
+waits for a job: see `api`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+from fumehood.confine import wire
+from fumehood.confine.layers import missing
+
+_BOOT: Final = "import sys; sys.path.insert(0, sys.argv[1]); from fumehood.confine.spawner import main; main(int(sys.argv[2]))"
+_SOURCE_ROOT: Final = str(Path(__file__).resolve().parents[2])
+_HELLO_S: Final = 30.0
+_END_S: Final = 5.0
+
+
+class Spawner:
+    """A running spawner: its socket, and what it said about itself."""
+
+    def __init__(self, needed: tuple[str, ...]) -> None:
+        self._sock, theirs = wire.pair()
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 — our own interpreter and our own module
+                [sys.executable, "-I", "-S", "-B", "-c", _BOOT, _SOURCE_ROOT, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env={},
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        self._is_ours = os.getpid()
+        try:
+            self.identity, self.landlock_abi, self.mapping_fd = self._greet(needed)
+        except BaseException:
+            self.close()
+            raise
+
+    def _greet(self, needed: tuple[str, ...]) -> tuple[int, int, int]:
+        self._sock.settimeout(_HELLO_S)
+        try:
+            wire.send(self._sock, {"needed": list(needed)})
+            message = wire.receive(self._sock)
+        except (TimeoutError, BrokenPipeError, ConnectionResetError) as error:
+            raise missing("supervisor", f"it ended or hung while starting ({error})") from error
+        if message is None:
+            raise missing("supervisor", "it ended while starting")
+        fields, fds = message
+        if "error" in fields:
+            raise missing(fields["layer"], fields["error"])
+        return fields["identity"], fields["landlock"], fds[0] if fds else -1
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def send(self, fields: dict[str, Any], fds: tuple[int, ...]) -> None:
+        """Hand over one job. Raises OSError if the spawner is gone."""
+        wire.send(self._sock, fields, fds=fds)
+
+    def is_alive(self) -> bool:
+        """False once it has ended."""
+        return self._process.poll() is None
+
+    def forget(self) -> None:
+        """In a child after a fork: let go without ending the parent's."""
+        self._sock.close()
+        self._close_mapping()
+        self._process.returncode = 0  # not this process's child: nothing to wait for
+
+    def close(self) -> None:
+        """End it and everything it started."""
+        self._sock.close()
+        self._close_mapping()
+        try:
+            self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def kill(self) -> None:
+        """End it at once: it does not answer."""
+        self._process.kill()
+        self.close()
+
+    def _close_mapping(self) -> None:
+        fd, self.mapping_fd = getattr(self, "mapping_fd", -1), -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class Client:
+    """Holds this process's spawner."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._spawner: Spawner | None = None
+        os.register_at_fork(after_in_child=self._after_fork)
+        atexit.register(self.close)
+
+    def spawner(self, needed: tuple[str, ...]) -> Spawner:
+        """The spawner, started if there is none or it has died.
+
+        Raises:
+            ConfinementError: it could not be started.
+        """
+        with self._lock:
+            if self._spawner and not self._spawner.is_alive():
+                self._spawner.close()
+                self._spawner = None
+            if self._spawner is None:
+                self._spawner = Spawner(needed)
+            return self._spawner
+
+    def drop(self, spawner: Spawner) -> None:
+        """*spawner* does not answer any more: end it. The next call starts another."""
+        with self._lock:
+            if self._spawner is spawner:
+                self._spawner = None
+        spawner.kill()
+
+    def close(self) -> None:
+        """End the spawner and everything it started. The next call starts another."""
+        with self._lock:
+            spawner, self._spawner = self._spawner, None
+        if spawner:
+            spawner.close()
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()  # another thread of the parent may have held the old one
+        spawner, self._spawner = self._spawner, None
+        if spawner:
+            spawner.forget()
+
+
+def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """The next message on a job's reply channel; None if the spawner is gone."""
+    try:
+        return wire.receive(sock)
+    except ConnectionResetError:
+        return None

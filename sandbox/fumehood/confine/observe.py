@@ -1,0 +1,208 @@
+"""The supervisor's eyes: calls that the kernel holds until we have looked at them.
+
+Evidence, never the barrier: a path is copied from the process's memory and may have changed when the kernel
+reads it again, so for paths and addresses the answer is always "let the kernel decide", and what lies below
+(namespaces, Landlock) refuses. Only what no memory can change is refused here: exec at all, and sockets.
+
+Source: seccomp_unotify(2); include/uapi/linux/seccomp.h.
+"""
+
+# every one of these is made while a process waits
+# ruff: noqa: PTH
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import socket
+import struct
+from dataclasses import dataclass, field
+from typing import Final
+
+from fumehood.confine.outcome import Attempt
+
+_RECV: Final = 0xC0502100
+_SEND: Final = 0xC0182101
+_ID_VALID: Final = 0x40082102
+_CONTINUE: Final = 1
+_NOTIFICATION: Final = struct.Struct("=QIIiIQ6Q")
+_RESPONSE: Final = struct.Struct("=QqiI")
+_MOST_RECORDS: Final = 200
+_PATH_MAX: Final = 4096
+_WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+#: Which argument holds the path, and which the folder it starts from (-1: the working folder).
+_PATHS: Final = {
+    "open": (0, -1),
+    "openat": (1, 0),
+    "creat": (0, -1),
+    "execve": (0, -1),
+    "unlink": (0, -1),
+    "unlinkat": (1, 0),
+    "rename": (1, -1),
+    "renameat": (3, 2),
+    "renameat2": (3, 2),
+    "mkdir": (0, -1),
+    "mkdirat": (1, 0),
+    "symlink": (1, -1),
+    "symlinkat": (2, 1),
+    "link": (1, -1),
+    "linkat": (3, 2),
+    "truncate": (0, -1),
+}
+_FAMILIES: Final = {socket.AF_INET: "AF_INET", socket.AF_INET6: "AF_INET6", socket.AF_UNIX: "AF_UNIX"}
+_KINDS: Final = {socket.SOCK_STREAM: "SOCK_STREAM", socket.SOCK_DGRAM: "SOCK_DGRAM"}
+
+
+@dataclass(slots=True)
+class Observer:
+    """One job's listener and what was seen through it.
+
+    `readable` and `writable` are what the plan shows; an open outside of them is one that the kernel refuses.
+    """
+
+    fd: int
+    calls: dict[int, str]
+    readable: tuple[str, ...]
+    writable: tuple[str, ...]
+    has_network_namespace: bool
+    seen: dict[Attempt, int] = field(default_factory=dict)
+    dropped: int = 0
+
+    def handle(self) -> Attempt | None:
+        """Answer one held call. Returns the attempt if it is a new one worth telling."""
+        held = self._receive()
+        if held is None:
+            return None
+        ticket, pid, number, args = held
+        name = self.calls.get(number, f"call {number}")
+        attempt, code = self._judge(name, pid, args)
+        is_new = self._record(attempt) if attempt and self._is_still_held(ticket) else False
+        self._answer(ticket, code)
+        return attempt if is_new else None
+
+    def _receive(self) -> tuple[int, int, int, tuple[int, ...]] | None:
+        buffer = bytearray(_NOTIFICATION.size)
+        try:
+            fcntl.ioctl(self.fd, _RECV, buffer, True)
+        except OSError as error:
+            if error.errno in (
+                errno.ENOENT,
+                errno.EINTR,
+                errno.EAGAIN,
+            ):  # it died, or was interrupted, meanwhile
+                return None
+            raise
+        ticket, pid, _, number, _, _, *args = _NOTIFICATION.unpack(buffer)
+        return ticket, pid, number, tuple(args)
+
+    def _is_still_held(self, ticket: int) -> bool:
+        try:
+            fcntl.ioctl(self.fd, _ID_VALID, struct.pack("=Q", ticket))
+        except OSError:
+            return False
+        return True
+
+    def _answer(self, ticket: int, code: int) -> None:
+        answer = _RESPONSE.pack(ticket, 0, -code, 0 if code else _CONTINUE)
+        try:
+            fcntl.ioctl(self.fd, _SEND, answer)
+        except OSError as error:
+            if error.errno != errno.ENOENT:  # it died meanwhile
+                raise
+
+    def _record(self, attempt: Attempt) -> bool:
+        if attempt in self.seen:
+            self.seen[attempt] += 1
+            return False
+        if len(self.seen) >= _MOST_RECORDS:
+            self.dropped += 1
+            return False
+        self.seen[attempt] = 1
+        return True
+
+    # --- what it was ---------------------------------------------------------------------------------
+
+    def _judge(self, name: str, pid: int, args: tuple[int, ...]) -> tuple[Attempt | None, int]:
+        """The attempt, if it is one worth recording, and the errno to answer; 0 lets the kernel decide."""
+        if name == "execve":
+            return Attempt("exec", self._path(pid, name, args), "refused"), errno.EPERM
+        if name == "socket":
+            return self._socket(args)
+        if name == "connect":
+            return Attempt("connect", _address(_memory(pid, args[1], min(args[2], 128))), "refused"), 0
+        path = self._path(pid, name, args)
+        writes = name not in ("open", "openat") or bool(_open_flags(name, args) & _WRITING)
+        granted = self.writable if writes else (*self.readable, *self.writable)
+        if any(path == g or path.startswith(g.rstrip("/") + "/") for g in granted):
+            return None, 0
+        operation = name.rstrip("2").removesuffix("at") if not name.startswith("creat") else "open"
+        return Attempt(
+            f"{operation} for writing" if operation == "open" and writes else operation, path, "refused"
+        ), 0
+
+    def _socket(self, args: tuple[int, ...]) -> tuple[Attempt, int]:
+        family, kind = _FAMILIES.get(args[0] & 0xFFFFFFFF, f"family {args[0]}"), args[1] & 0xF
+        target = f"{family} {_KINDS.get(kind, f'type {kind}')}"
+        if self.has_network_namespace:
+            return Attempt("socket", target, "observed"), 0
+        return Attempt("socket", target, "refused"), errno.EACCES
+
+    def _path(self, pid: int, name: str, args: tuple[int, ...]) -> str:
+        at, folder = _PATHS[name]
+        text = _memory(pid, args[at], _PATH_MAX).split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
+        if text.startswith("/"):
+            return os.path.normpath(text)
+        start = _signed(args[folder]) if folder >= 0 else -100
+        where = f"/proc/{pid}/cwd" if start == -100 else f"/proc/{pid}/fd/{start}"
+        try:
+            return os.path.normpath(f"{os.readlink(where)}/{text}")
+        except OSError:
+            return text
+
+
+def _signed(word: int) -> int:
+    return ctypes.c_int(word & 0xFFFFFFFF).value
+
+
+def _open_flags(name: str, args: tuple[int, ...]) -> int:
+    return args[1] if name == "open" else args[2]
+
+
+def _memory(pid: int, address: int, size: int) -> bytes:
+    """Up to *size* bytes of another process, stopping where it has no more memory; empty if it is gone."""
+    try:
+        fd = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return _read_to_page_ends(fd, address, size)
+    finally:
+        os.close(fd)
+
+
+def _read_to_page_ends(fd: int, address: int, size: int) -> bytes:
+    found = b""
+    while len(found) < size and b"\0" not in found[-_PATH_MAX:]:
+        here = address + len(found)
+        try:
+            part = os.pread(fd, min(size - len(found), 4096 - here % 4096), here)
+        except (OSError, OverflowError):
+            break
+        if not part:
+            break
+        found += part
+    return found
+
+
+def _address(raw: bytes) -> str:
+    """A socket address as text."""
+    if len(raw) < 2:
+        return "unreadable address"
+    family = int.from_bytes(raw[:2], "little")
+    if family == socket.AF_INET and len(raw) >= 8:
+        return f"{socket.inet_ntop(family, raw[4:8])}:{int.from_bytes(raw[2:4], 'big')}"
+    if family == socket.AF_INET6 and len(raw) >= 24:
+        return f"[{socket.inet_ntop(family, raw[8:24])}]:{int.from_bytes(raw[2:4], 'big')}"
+    return f"family {family}"

@@ -1,0 +1,56 @@
+"""What /proc says about the processes below one: who they are and how much memory they hold."""
+
+# read ten times a second; plain files only
+# ruff: noqa: PTH
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+
+
+def children(pid: int) -> list[int]:
+    """Direct children of *pid*; none if it has ended."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
+            return [int(word) for word in file.read().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below *pid*, parents first. Threads that fork are seen only from the main thread's list."""
+    found: list[int] = []
+    waiting = children(pid)
+    while waiting:
+        found += waiting
+        waiting = [grandchild for child in waiting for grandchild in children(child)]
+    return found
+
+
+def memory_bytes(pid: int) -> int:
+    """Anonymous and shared memory that *pid* holds; 0 if it has ended."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            lines = file.read().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith((b"RssAnon:", b"RssShmem:"))) * 1024
+
+
+def kill_all(pids: list[int]) -> None:
+    """SIGKILL to each that is still there."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def count_of_user(uid: int) -> int:
+    """How many tasks the user has on this host, as RLIMIT_NPROC counts them."""
+    total = 0
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if os.stat(f"/proc/{name}").st_uid == uid:
+                total += len(os.listdir(f"/proc/{name}/task"))
+    return total

@@ -1,0 +1,252 @@
+"""Profiles: what a confined process may see, do and use, as data that is checked when it is read.
+
+Named profiles are met with `merge`: the strictest wins in every field. A policy's obligation may add paths
+and limits to one with `extend`; what it may never add is decided here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from fumehood.errors import ConfinementError
+
+_MIB: Final = 1 << 20
+_GIB: Final = 1 << 30
+#: Folders that no extension may open, nor anything that contains one.
+_NEVER: Final = (
+    "/proc",
+    "/sys",
+    "/dev",
+    "/etc",
+    "/boot",
+    "/run",
+    "/var/run",
+    "/usr",
+    "/bin",
+    "/lib",
+    "/sbin",
+)
+_PROFILE: Final = "Correct the profile; `fumehood sandbox explain PROFILE` prints one."
+
+
+class Limits(BaseModel):
+    """Bounds on one job. Bytes, seconds and counts; the ceilings are ours, a profile chooses below them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    memory_bytes: Annotated[int, Field(ge=32 * _MIB, le=1024 * _GIB)] = 512 * _MIB
+    disk_bytes: Annotated[int, Field(ge=_MIB, le=1024 * _GIB)] = 256 * _MIB
+    file_bytes: Annotated[int, Field(ge=0, le=1024 * _GIB)] = 128 * _MIB
+    inodes: Annotated[int, Field(ge=64, le=10_000_000)] = 10_000
+    output_bytes: Annotated[int, Field(ge=0, le=64 * _MIB)] = _MIB
+    processes: Annotated[int, Field(ge=1, le=4096)] = 64
+    open_files: Annotated[int, Field(ge=16, le=1000)] = 256
+    cpu_s: Annotated[int, Field(ge=1, le=86_400)] = 600
+    timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+
+
+def _clean_path(path: str) -> str:
+    if not path.startswith("/") or "\0" in path:
+        raise ValueError(f"{path!r} is not an absolute path")
+    return os.path.normpath(path).replace("//", "/")
+
+
+class Profile(BaseModel):
+    """One profile. Paths are absolute; `read` and `write` hold what is added to the system's own folders."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    about: str = ""
+    kind: Literal["job", "pdp"] = "job"
+    system: bool = True  # /usr, /bin, /lib: readable
+    python: bool = True  # the calling interpreter and its site-packages: readable
+    fork: bool = True  # may have children
+    exec: bool = True  # may start programs; without it, only the one that it was started as
+    observe: bool = False  # the supervisor holds and records open, exec, socket, connect, unlink
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    env: Mapping[str, str] = {}
+    limits: Limits = Limits()
+
+    @field_validator("read", "write")
+    @classmethod
+    def _clean(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_clean_path(path) for path in paths)
+
+
+_BUILT_IN: Final = (
+    Profile(
+        name="strictest",
+        about="Computes, and nothing else: one process that starts no other, 256 MiB, its own empty folder.",
+        fork=False,
+        exec=False,
+        limits=Limits(memory_bytes=256 * _MIB, disk_bytes=16 * _MIB, file_bytes=16 * _MIB, processes=8),
+    ),
+    Profile(
+        name="python-offline",
+        about="Python with the packages of the calling interpreter, a working folder and no network.",
+    ),
+    Profile(
+        name="shell",
+        about="The system's programs through /bin/sh, a working folder and no network.",
+        python=False,
+    ),
+    Profile(
+        name="model-loader",
+        about="Loads a file that may carry code. No program, no network; what it tries is recorded.",
+        exec=False,
+        observe=True,
+        limits=Limits(memory_bytes=4 * _GIB, disk_bytes=64 * _MIB, processes=64),
+    ),
+    Profile(
+        name="pdp",
+        about="A policy worker after loading: what is open stays usable, nothing new can be reached.",
+        kind="pdp",
+        system=False,
+        python=False,
+        fork=False,
+        exec=False,
+    ),
+)
+
+
+def names() -> tuple[str, ...]:
+    """The names of the built-in profiles."""
+    return tuple(profile.name for profile in _BUILT_IN)
+
+
+def named(name: str) -> Profile:
+    """The built-in profile of this *name*.
+
+    Raises:
+        ConfinementError: there is none.
+    """
+    for profile in _BUILT_IN:
+        if profile.name == name:
+            return profile
+    raise ConfinementError(
+        f"there is no profile named {name!r}", layer="profile", remedy=f"Use one of: {', '.join(names())}."
+    )
+
+
+def resolve(profile: str | Profile | Sequence[str | Profile]) -> Profile:
+    """A profile from a name, a profile, or several that are met."""
+    if isinstance(profile, str):
+        return named(profile)
+    if isinstance(profile, Profile):
+        return profile
+    return merge(named(p) if isinstance(p, str) else p for p in profile)
+
+
+def merge(profiles: Iterable[str | Profile]) -> Profile:
+    """The meet: what every one of *profiles* allows. One path is kept where it lies inside the other's.
+
+    Raises:
+        ConfinementError: none was given, or `pdp` is among others.
+    """
+    several = [named(p) if isinstance(p, str) else p for p in profiles]
+    if not several:
+        raise ConfinementError("no profile was named", layer="profile", remedy="Name at least one.")
+    first, *others = several
+    for other in others:
+        first = _meet(first, other)
+    return first
+
+
+def _meet(a: Profile, b: Profile) -> Profile:
+    if a == b:
+        return a
+    if a.kind != b.kind:
+        raise ConfinementError(
+            f"{a.name} and {b.name} cannot be met: one is applied from inside",
+            layer="profile",
+            remedy=_PROFILE,
+        )
+    return Profile(
+        name="+".join(dict.fromkeys((*a.name.split("+"), *b.name.split("+")))),
+        about="What all of them allow.",
+        kind=a.kind,
+        system=a.system and b.system,
+        python=a.python and b.python,
+        fork=a.fork and b.fork,
+        exec=a.exec and b.exec,
+        observe=a.observe or b.observe,
+        read=_common((*a.read, *a.write), (*b.read, *b.write)),
+        write=_common(a.write, b.write),
+        env={k: v for k, v in a.env.items() if b.env.get(k) == v},
+        limits=_least(a.limits, b.limits),
+    )
+
+
+def _least(a: Limits, b: Limits) -> Limits:
+    return Limits(**{name: min(getattr(a, name), getattr(b, name)) for name in Limits.model_fields})
+
+
+def _common(a: Sequence[str], b: Sequence[str]) -> tuple[str, ...]:
+    """Paths of either side that lie inside one of the other's."""
+    inner = [x for x in a if any(is_inside(x, y) for y in b)] + [
+        y for y in b if any(is_inside(y, x) for x in a)
+    ]
+    return tuple(dict.fromkeys(inner))
+
+
+def is_inside(path: str, folder: str) -> bool:
+    """True if *path* is *folder* or lies below it; both normalised, no file is looked at."""
+    return PurePosixPath(path).is_relative_to(folder)
+
+
+def extend(
+    profile: Profile,
+    *,
+    read: Sequence[str] = (),
+    write: Sequence[str] = (),
+    limits: Mapping[str, Any] | None = None,
+    forbidden_paths: Sequence[str] = (),
+) -> Profile:
+    """*profile* with a policy's paths and limits.
+
+    *forbidden_paths* (ledger, policies, keys, sockets) may neither contain nor lie inside anything added.
+
+    Raises:
+        ConfinementError: a path is not absolute, does not exist, is one of the system's own or touches a
+            forbidden one; a limit is unknown or over its ceiling.
+    """
+    reads = [checked_path(p, forbidden_paths=forbidden_paths) for p in read]
+    writes = [checked_path(p, forbidden_paths=forbidden_paths) for p in write]
+    try:
+        bounds = Limits(**{**profile.limits.model_dump(), **(limits or {})})
+    except ValidationError as error:
+        raise ConfinementError(f"limits: {error}", layer="profile", remedy=_PROFILE) from error
+    added = {"read": (*profile.read, *reads), "write": (*profile.write, *writes), "limits": bounds}
+    return profile.model_copy(update=added)
+
+
+def checked_path(path: str | os.PathLike[str], *, forbidden_paths: Sequence[str] = ()) -> str:
+    """*path* resolved, if it may be shown to a confined process at all.
+
+    Raises:
+        ConfinementError: it may not.
+    """
+    text = os.fspath(path)
+    if not text.startswith("/") or not os.path.lexists(text):
+        raise _refused(text, "is not an absolute path to something that exists")
+    real = os.path.realpath(text)
+    for never in _NEVER:
+        if is_inside(real, never) or is_inside(never, real):
+            raise _refused(real, f"would open {never}")
+    for forbidden in map(os.path.realpath, forbidden_paths):
+        if is_inside(real, forbidden) or is_inside(forbidden, real):
+            raise _refused(real, f"would open {forbidden}, which belongs to the guard")
+    return real
+
+
+def _refused(path: str, why: str) -> ConfinementError:
+    return ConfinementError(
+        f"{path} {why}", layer="profile", remedy="Name a folder of its own for the job, and only that."
+    )

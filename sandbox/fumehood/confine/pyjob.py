@@ -1,0 +1,78 @@
+"""Running the caller's Python source in a process that is already confined, as `python -c` would.
+
+The interpreter is up and nothing is executed anew: streams, environment, path and `__main__` are made fresh.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import os
+import random
+import sys
+import threading
+import types
+from collections.abc import Sequence
+from typing import Final
+
+_SOURCE_FD: Final = 3
+_NAME: Final = "<job>"
+_FLUSH_FAILED: Final = 120  # as CPython does
+
+
+def run_source(args: Sequence[str], *, env: Sequence[tuple[str, str]], path: Sequence[str]) -> int:
+    """Run the source that is open as descriptor 3. Returns the exit status."""
+    with open(_SOURCE_FD, "rb") as file:
+        source = file.read()
+    _open_streams()
+    os.environ.clear()
+    os.environ.update(env)
+    sys.argv = ["-c", *args]
+    sys.path[:] = path
+    random.seed()
+    code = _run(source)
+    return _shut_down(code)
+
+
+def _open_streams() -> None:
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r")), encoding="utf-8")
+    sys.stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w")), encoding="utf-8")
+    raw = io.BufferedWriter(io.FileIO(2, "w"))
+    sys.stderr = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
+
+
+def _run(source: bytes) -> int:
+    main = types.ModuleType("__main__")
+    main.__dict__["__builtins__"] = __builtins__
+    sys.modules["__main__"] = main
+    try:
+        exec(compile(source, _NAME, "exec", dont_inherit=True), main.__dict__)  # noqa: S102 — the job itself
+    except SystemExit as ending:
+        return _status(ending.code)
+    except BaseException as error:
+        trace = error.__traceback__
+        sys.excepthook(type(error), error, trace.tb_next if trace else None)
+        return 1
+    return 0
+
+
+def _status(code: object) -> int:
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF
+    print(code, file=sys.stderr)
+    return 1
+
+
+def _shut_down(code: int) -> int:
+    """What the interpreter does at its end: threads, exit handlers, buffers."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        return _FLUSH_FAILED
+    return code

@@ -1,0 +1,65 @@
+"""Messages between the caller, the spawner and the jails: JSON with a version, descriptors beside it.
+
+SEQPACKET carries one message whole or not at all, and refuses large ones: a body that is too large goes as a
+sealed memory file, which is then the first descriptor.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import Any, Final
+
+from fumehood.confine import syscalls
+
+VERSION: Final = 1
+_INLINE_BYTES: Final = 60_000
+_MOST_BYTES: Final = 160 << 20
+
+
+def send(sock: socket.socket, fields: dict[str, Any], *, fds: tuple[int, ...] = ()) -> None:
+    """Send one message. Raises OSError if the other side is gone (EPIPE, ECONNRESET) or full (EAGAIN)."""
+    body = json.dumps({"v": VERSION, **fields}, separators=(",", ":")).encode()
+    if len(body) <= _INLINE_BYTES:
+        syscalls.send_message(sock, body, fds=fds)
+        return
+    memory = syscalls.sealed_memfd(body)
+    try:
+        syscalls.send_message(sock, b"memfd", fds=(memory, *fds))
+    finally:
+        os.close(memory)
+
+
+def receive(sock: socket.socket, *, flags: int = 0) -> tuple[dict[str, Any], list[int]] | None:
+    """The next message and its descriptors; None at the end.
+
+    Raises:
+        ValueError: another version, or not a message of ours.
+        BlockingIOError: nothing there yet, on a socket that does not block.
+    """
+    try:
+        body, fds = syscalls.receive_message(sock, flags=flags)
+    except ConnectionResetError:
+        return None
+    if not body:
+        return None
+    if body == b"memfd":
+        memory, *fds = fds
+        body = _taken(memory)
+    fields = json.loads(body)
+    if fields.pop("v", None) != VERSION:
+        raise ValueError("a message of another version")
+    return fields, fds
+
+
+def _taken(fd: int) -> bytes:
+    try:
+        return syscalls.read_memfd(fd, limit_bytes=_MOST_BYTES)
+    finally:
+        os.close(fd)
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected SEQPACKET sockets, close-on-exec."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
