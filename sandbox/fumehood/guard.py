@@ -8,6 +8,7 @@ through `flow.enforce`.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import secrets
@@ -17,7 +18,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, cast, overload
 
@@ -30,7 +31,7 @@ from fumehood.functions import FunctionBody, FunctionTool, tool_of
 from fumehood.ledger import Ledger, default_path, open_ledger
 from fumehood.model import Annotations, Decision, Pdp
 from fumehood.pdp import Bundle, load_bundle, open_pdp
-from fumehood.sessions import OpenSession, Sessions
+from fumehood.sessions import OpenSession, Sessions, current_session
 from fumehood.shell import CallShell, Hands, current_call
 from fumehood.waiting import Jobs, Waiters
 
@@ -89,10 +90,12 @@ class Guard:
         self.tier = tier
         self.bundle: Bundle = load_bundle(policies)
         self._on_pending = on_pending
-        self._ledger = _opened(ledger, durability)
-        self._pdp = open_pdp(
-            self.bundle, isolation=isolation, url=pdp, lock_down="fumehood.confine.pdp:lock_down"
-        )
+        self._pdp = open_pdp(self.bundle, isolation=isolation, url=pdp, lock_down=LOCK_DOWN)
+        try:
+            self._ledger = _opened(ledger, durability)
+        except BaseException:
+            self._pdp.close()
+            raise
         self._sessions = Sessions(self._ledger, agent)
         self._definitions: dict[tuple[str, object, str], FunctionTool] = {}
         self._can_ask = unattended == "wait"
@@ -146,8 +149,26 @@ class Guard:
     def find_session(
         self, *, bound: OpenSession | None = None, conversation_id: str | None = None
     ) -> OpenSession:
-        """The session that a call made here and now belongs to (for adapters)."""
-        return self._sessions.find(bound, conversation_id)
+        """The session that a call made here and now belongs to (for adapters).
+
+        Raises:
+            Denied: it cannot be recorded, so nothing may run in it.
+        """
+        try:
+            return self._sessions.find(bound, conversation_id)
+        except Exception as error:
+            text = "the session cannot be recorded"
+            raise Denied(Decision.deny("no_session", text, detail=str(error))) from error
+
+    async def afind_session(
+        self, *, bound: OpenSession | None = None, conversation_id: str | None = None
+    ) -> OpenSession:
+        """`find_session`, awaited: a new session is recorded off the loop (for adapters)."""
+        found = bound or current_session()
+        if found is not None:
+            return found
+        find = partial(self.find_session, conversation_id=conversation_id)
+        return await asyncio.get_running_loop().run_in_executor(self._hands.threads, find)
 
     # --- calls ---
 
@@ -215,7 +236,7 @@ class Guard:
 
     async def aenforce(self, body: Body, *, session: OpenSession | None = None) -> Any:
         """`enforce`, awaited (for adapters)."""
-        return await adrive(enforce(), self._shell(body, session))
+        return await adrive(enforce(), self._shell(body, session or await self.afind_session()))
 
     # --- the operator's side, in process ---
 
@@ -258,14 +279,7 @@ class Guard:
     # --- parts ---
 
     def _shell(self, body: Body, session: OpenSession | None) -> CallShell:
-        try:
-            return CallShell(self._hands, session or self.find_session(), body)
-        except Denied:
-            raise
-        except Exception as error:
-            raise Denied(
-                Decision.deny("no_session", "the session cannot be recorded", detail=str(error))
-            ) from error
+        return CallShell(self._hands, session or self.find_session(), body)
 
     def _tool(
         self, name: str, run: Callable[..., object], annotations: Annotations | Mapping[str, object] | None

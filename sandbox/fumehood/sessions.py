@@ -38,6 +38,7 @@ class OpenSession:
     """A session in use: its identity, and in memory what its values may have come from.
 
     A context manager (`with` and `async with`): calls made inside belong to it. Thread-safe.
+    `has_prompt`: it was opened with the user's words, so an adapter takes none from the messages.
     """
 
     session: Session
@@ -56,7 +57,6 @@ class OpenSession:
         """Take *text* as the user's own words. For the words of anybody else this is a hole."""
         with self._lock:
             self._sources.add(read_text(Origin.USER, "user", text))
-            self.has_prompt = True
             if self.session.prompt is None:
                 self.session = replace(self.session, prompt=text)
 
@@ -132,8 +132,8 @@ class Sessions:
         subject = Subject(agent or self._agent, user, roles)
         wanted = Session(id or secrets.token_hex(8), subject, prompt, conversation_id, is_implicit)
         stored = self._ledger.open_session(wanted)
-        opened = OpenSession(replace(stored, prompt=None))
         words = prompt if prompt is not None else stored.prompt
+        opened = OpenSession(replace(stored, prompt=None), has_prompt=words is not None)
         if words is not None:
             opened.hear(words)
         return opened
