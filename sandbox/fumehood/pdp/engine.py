@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, cast
 
 import regorus
@@ -52,18 +52,25 @@ class Engine:
         Raises:
             PdpError: `pdp_error`, `pdp_undefined`, or `pdp_crashed`: then throw this engine away.
         """
+        answer = self._guarded(self._engine.eval_rule_as_json, rule, document)
+        if answer == _UNDEFINED:
+            raise PdpError(f"{rule} is undefined", code="pdp_undefined")
+        return answer
+
+    def query(self, text: str, document: str) -> str:
+        """The result set of a query, as JSON. Raises as `evaluate`, but what is undefined has no results."""
+        return self._guarded(self._engine.eval_query_as_json, text, document)
+
+    def _guarded(self, ask: Callable[[str], object], text: str, document: str) -> str:
         try:
             self._engine.set_input_json(document)
-            answer = cast("str", self._engine.eval_rule_as_json(rule))
+            return cast("str", ask(text))
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except Exception as error:
             raise PdpError(plain_message(error), code="pdp_error") from error
         except BaseException as error:  # a panic of the Rust engine
             raise PdpError(f"the policy engine crashed: {error}", code="pdp_crashed") from error
-        if answer == _UNDEFINED:
-            raise PdpError(f"{rule} is undefined", code="pdp_undefined")
-        return answer
 
     def prints(self) -> list[str]:
         """What `print` wrote since the last time."""

@@ -23,6 +23,7 @@ _EXPRESSIONS = frozenset(
     "Call BoolExpr ArithExpr BinExpr AssignExpr Membership UnaryExpr".split()
 )
 _PLACE = re.compile(r"-->\s*(?P<file>[^\n]*):(?P<line>\d+):(?P<column>\d+)")
+_CONTAINS = re.compile(rb"\bcontains\s+")
 _SAID = re.compile(r"^error: (?P<said>.*)$", re.MULTILINE)
 
 
@@ -76,6 +77,7 @@ class Rule:
     key: Node | None = None
     bodies: tuple[Body, ...] = ()
     head: tuple[Node, ...] = ()  # what stands in the brackets of a ref head
+    key_start: int = 0
 
     def parts(self) -> list[object]:
         """Everything in the rule that is an expression or holds some, for `walk`."""
@@ -105,6 +107,8 @@ class Module:
 
     def problem(self, start: int, message: str, remedy: str) -> Problem:
         """A finding at the byte offset *start*."""
+        if self.encoded[start - 1 : start] in (b'"', b"`"):  # a text's span begins behind its quote
+            start -= 1
         before = self.encoded[:start]
         line_start = before.rfind(b"\n") + 1
         line = self.encoded[line_start:].split(b"\n", 1)[0].decode(errors="replace").rstrip("\r")
@@ -128,7 +132,7 @@ def module_of(file: PolicyFile) -> Module | Problem:
         package=ref.constant if ref and None not in ref.parts else (),
         package_start=start_of(package),
         imports=tuple(_import(node, encoded) for node in cast("list[Node]", tree["imports"])),
-        rules=tuple(map(_rule, cast("list[Node]", tree["rules"]))),
+        rules=tuple(_rule(node, encoded) for node in cast("list[Node]", tree["rules"])),
         encoded=encoded,
     )
 
@@ -203,9 +207,9 @@ def _import(node: Node, encoded: bytes) -> Import:
     return Import(path, name or (path[-1] if path else ""), start_of(node))
 
 
-def _rule(node: Node) -> Rule:
+def _rule(node: Node, encoded: bytes) -> Rule:
     kind, body = kind_of(node)
-    return _default(body) if kind == "Default" else _spec(body)
+    return _default(body) if kind == "Default" else _spec(body, encoded)
 
 
 def _default(body: Node) -> Rule:
@@ -217,7 +221,7 @@ def _default(body: Node) -> Rule:
     )
 
 
-def _spec(body: Node) -> Rule:
+def _spec(body: Node, encoded: bytes) -> Rule:
     kind, head = kind_of(cast("Node", body["head"]))
     ref = _head_ref(cast("Node", head["refr"]))
     assign = cast("Node | None", head.get("assign"))
@@ -233,7 +237,14 @@ def _spec(body: Node) -> Rule:
         key=cast("Node | None", head.get("key")),
         bodies=tuple(map(_body, cast("list[Node]", body["bodies"]))),
         head=tuple(_brackets(cast("Node", head["refr"]))),
+        key_start=_after_contains(encoded, ref.start) if kind == "Set" else 0,
     )
+
+
+def _after_contains(encoded: bytes, start: int) -> int:
+    """Where the item of a `contains` begins: the spans of objects do not say."""
+    found = _CONTAINS.search(encoded, start)
+    return found.end() if found else start
 
 
 def _brackets(node: Node) -> Iterator[Node]:

@@ -35,20 +35,21 @@ _FORMS = {
     "redact": "{path} or {pattern}",
     "label": "a text",
 }
+_PHASE_OF = {rule: phase for phase, rules in PHASES.items() for rule in rules}
 _FORM_OF = {"deny_connect": "deny", "withhold": "deny", "approve_connect": "approve"}
 
 
 def check_items(context: Context) -> Iterator[Problem]:
     for module, rule in context.each_rule():
-        if rule.shape == "set" and rule.key is not None and rule.name in _PHASE_OF:
+        if rule.shape == "set" and rule.key is not None and _form(rule.name):
             yield from _item(module, rule, rule.key)
 
 
-_PHASE_OF = {rule: phase for phase, rules in PHASES.items() for rule in rules}
+def _form(rule: str) -> str | None:
+    return _FORMS.get(_FORM_OF.get(rule, rule))
 
 
 def _item(module: Module, rule: Rule, key: Node) -> Iterator[Problem]:
-    form = _FORMS[_FORM_OF.get(rule.name, rule.name)]
     kind, body = kind_of(key)
     has_reason = rule.name in _REFUSALS or rule.name.startswith("approve")
     if kind == "Object":
@@ -60,8 +61,8 @@ def _item(module: Module, rule: Rule, key: Node) -> Iterator[Problem]:
         return
     value = _literal(key, None)
     if value is not None and not _is_understood(rule.name, value):
-        remedy = f"Write {form}."
-        yield module.problem(start_of(body), f"nobody understands this `{rule.name}`", remedy)
+        remedy = f"Write {_form(rule.name)}."
+        yield module.problem(rule.key_start, f"nobody understands this `{rule.name}`", remedy)
 
 
 def _variable_text(body: Node) -> Node | None:

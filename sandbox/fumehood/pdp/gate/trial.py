@@ -11,6 +11,7 @@ from fumehood.errors import PdpError, Problem
 from fumehood.pdp import combine, sources
 from fumehood.pdp.engine import Engine, EngineError
 from fumehood.pdp.gate.context import Context
+from fumehood.pdp.syntax import Rule
 
 __all__ = ["check_trial"]
 
@@ -25,17 +26,20 @@ def check_trial(context: Context) -> Iterator[Problem]:
     except EngineError as error:
         yield _problem(context, str(error))
         return
-    for package in context.packages.values():
-        for rule in package.rules.values():
-            if rule[0][1].shape == "function" or rule[0][1].args:
-                continue
-            for phase in combine.PHASES:
-                try:
-                    engine.evaluate(f"data.{package.name}.{rule[0][1].name}", json.dumps(_document(phase)))
-                except PdpError as error:
-                    if error.code != "pdp_undefined":
-                        yield _problem(context, str(error))
-                        break
+    for module, rule in context.each_rule():
+        if rule.shape != "function" and not rule.args:
+            yield from _once(context, engine, f"data.{module.name}.{rule.name}", rule)
+
+
+def _once(context: Context, engine: Engine, path: str, rule: Rule) -> Iterator[Problem]:
+    ask = engine.query if rule.shape == "object" else engine.evaluate
+    for phase in combine.PHASES:
+        try:
+            ask(path, json.dumps(_document(phase)))
+        except PdpError as error:
+            if error.code != "pdp_undefined":
+                yield _problem(context, str(error))
+                return
 
 
 def _document(phase: str) -> JSON:
