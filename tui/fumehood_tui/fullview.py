@@ -126,7 +126,7 @@ class FullView(Screen[None]):
     def over(self, what: str) -> None:
         """The request no longer waits."""
         self.is_over = True
-        self.say(f"{self._heading} {what}. Nothing is left to decide; Esc goes back.")
+        self.say(f"It {what}. Nothing is left to decide; Esc goes back.")
         self.refresh_bindings()
 
     def _can_decide(self) -> bool:

@@ -173,7 +173,7 @@ def name(text: str | None) -> str:
 def short_ids(ids: list[str]) -> dict[str, str]:
     """For each id its shortest beginning, four characters or more, that no other of *ids* shares."""
     ordered = sorted(set(ids))
-    neighbours = zip(["", *ordered[:-1]], ordered, [*ordered[1:], ""], strict=True)
+    neighbours = zip(["", *ordered], ordered, [*ordered[1:], ""], strict=False)
     return {
         here: here[: max(_SHORT, _common(before, here) + 1, _common(here, after) + 1)]
         for before, here, after in neighbours
