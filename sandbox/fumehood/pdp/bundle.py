@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from fumehood.errors import ConfigError
 from fumehood.model import PolicyFacts
 from fumehood.pdp import combine, gate, sources
+from fumehood.pdp.expand import expanded
 
 __all__ = ["Bundle", "load_bundle"]
 
@@ -22,22 +22,17 @@ Source = str | os.PathLike[str]
 class Bundle:
     """What decides. `files` are (name, text), tests excluded, the library included; `data` is JSON.
 
-    `revision` is "sha256:…" over names and texts; `rules` maps each package's last name to its public
-    rules; `tests` are the tests' (name, text), which never decide.
+    `revision` is "sha256:…" over names and texts; `embedded` is what the embedded engine loads: the same
+    with imports written out, and the module it asks; `tests` are (name, text) and never decide.
     """
 
     files: tuple[tuple[str, str], ...]
     revision: str
     packages: tuple[str, ...]
     facts: PolicyFacts
-    rules: Mapping[str, tuple[str, ...]]
+    embedded: tuple[tuple[str, str], ...]
     data: str = "{}"
     tests: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def entry(self) -> tuple[str, str]:
-        """The generated module through which the embedded engine asks."""
-        return ("fumehood/entry.rego", combine.entry_module(self.rules))
 
 
 def load_bundle(given: Sequence[Source] | Source) -> Bundle:
@@ -66,7 +61,13 @@ def load_bundle(given: Sequence[Source] | Source) -> Bundle:
         reads_history=verdict.reads_history,
     )
     tests = tuple((f.name, f.text) for f in read.files if f.is_test)
-    return Bundle(files, revision, packages, facts, MappingProxyType(dict(verdict.rules)), data, tests)
+    return Bundle(files, revision, packages, facts, _embedded(verdict), data, tests)
+
+
+def _embedded(verdict: gate.Verdict) -> tuple[tuple[str, str], ...]:
+    library = [(file.name, file.text) for file in sources.library()]
+    entry = ("fumehood/entry.rego", combine.entry_module(verdict.rules))
+    return (*library, *((m.file.name, expanded(m)) for m in verdict.modules), entry)
 
 
 def _revision(files: Sequence[tuple[str, str]]) -> str:

@@ -159,7 +159,7 @@ def _hello(bundle: Bundle, limits: WorkerLimits, lock_down: str | None) -> bytes
     """The first message to a worker; see worker.py."""
     said = {
         "path": [entry for entry in sys.path if entry],
-        "files": [*bundle.files, bundle.entry],
+        "files": bundle.embedded,
         "data": bundle.data,
         "rules": [f"data.{ENTRY}.{phase.value}" for phase in PHASES],
         "lock_down": lock_down,

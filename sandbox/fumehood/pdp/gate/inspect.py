@@ -40,6 +40,7 @@ class Verdict:
     rules: Mapping[str, tuple[str, ...]]
     data: Mapping[str, JSON]
     reads_history: bool
+    modules: tuple[Module, ...]
 
 
 def inspect(read: sources.Files) -> Verdict:
@@ -64,6 +65,7 @@ def inspect(read: sources.Files) -> Verdict:
         _public_rules(modules),
         data,
         any(map(reads_history, modules)),
+        tuple(modules),
     )
 
 
