@@ -52,18 +52,25 @@ class Engine:
         Raises:
             PdpError: `pdp_error`, `pdp_undefined`, or `pdp_crashed`: then throw this engine away.
         """
-        answer = self._guarded(self._engine.eval_rule_as_json, rule, document)
-        if answer == _UNDEFINED:
-            raise PdpError(f"{rule} is undefined", code="pdp_undefined")
-        return answer
+        return self._defined(rule, self._guarded(self._engine.eval_rule_as_json, rule, document))
+
+    def evaluate_without_input(self, rule: str) -> str:
+        """The value of *rule* where no input was given since this engine was made. Raises as `evaluate`."""
+        return self._defined(rule, self._guarded(self._engine.eval_rule_as_json, rule, None))
 
     def query(self, text: str, document: str) -> str:
         """The result set of a query, as JSON. Raises as `evaluate`, but what is undefined has no results."""
         return self._guarded(self._engine.eval_query_as_json, text, document)
 
-    def _guarded(self, ask: Callable[[str], object], text: str, document: str) -> str:
+    def _defined(self, rule: str, answer: str) -> str:
+        if answer == _UNDEFINED:
+            raise PdpError(f"{rule} is undefined", code="pdp_undefined")
+        return answer
+
+    def _guarded(self, ask: Callable[[str], object], text: str, document: str | None) -> str:
         try:
-            self._engine.set_input_json(document)
+            if document is not None:
+                self._engine.set_input_json(document)
             return cast("str", ask(text))
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise

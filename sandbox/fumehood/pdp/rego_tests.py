@@ -1,0 +1,132 @@
+"""Runs `*_test.rego` without the opa binary, by the conventions of `opa test`.
+
+A rule `test_…` in a test file passes if it is true; `todo_test_…` is skipped. Each runs against
+the policies, the library and all test files together, with no input but what `with input as` gives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from fumehood.canonical import JSON
+from fumehood.errors import ConfigError, PdpError, Problem
+from fumehood.pdp import combine, gate, sources
+from fumehood.pdp.engine import Engine
+from fumehood.pdp.expand import expanded
+from fumehood.pdp.gate.context import Context
+from fumehood.pdp.gate.scope import check_variables
+from fumehood.pdp.syntax import Module, Rule, module_of
+
+__all__ = ["TestResult", "run_tests"]
+
+Source = str | os.PathLike[str]
+_MARKED = re.compile(r"(?:todo_)?test_")
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """One test: `outcome` is "pass", "fail", "error" or "skip"; `line` is 1-based; `output` is what it printed."""
+
+    __test__ = False  # not for pytest
+
+    name: str
+    file: str
+    line: int
+    outcome: str
+    message: str = ""
+    output: str = ""
+    duration_s: float = 0.0
+
+
+def run_tests(given: Sequence[Source] | Source, *, only: str | None = None) -> list[TestResult]:
+    """Run the tests of folders and packs; with *only*, those whose full name the regular expression matches.
+
+    Raises:
+        ConfigError: the policies do not pass the gate, a test file does not parse, or *only* is no pattern.
+    """
+    read = sources.read([given] if isinstance(given, str | os.PathLike) else given)
+    verdict = gate.inspect(read)
+    tests = [module for module in map(module_of, (f for f in read.files if f.is_test)) if isinstance(module, Module)]
+    if verdict.problems:
+        raise ConfigError("the policies cannot be tested", problems=verdict.problems)
+    wanted = _pattern(only)
+    engine = Engine(_files(verdict, tests), json.dumps(verdict.data))
+    return [
+        _run(engine, module, rule)
+        for module in tests
+        for rule in _first_of_each(module)
+        if wanted.search(f"data.{module.name}.{rule.name}")
+    ]
+
+
+def _pattern(only: str | None) -> re.Pattern[str]:
+    try:
+        return re.compile(only or "")
+    except re.error as error:
+        raise ConfigError(f"{only!r} is not a regular expression: {error}") from error
+
+
+def _files(verdict: gate.Verdict, tests: Sequence[Module]) -> list[tuple[str, str]]:
+    library = [(f.path, _asking_by_name(f.text, verdict)) for f in sources.library()]
+    return [*library, *((m.file.path, _written_out(m)) for m in (*verdict.modules, *tests))]
+
+
+def _asking_by_name(text: str, verdict: gate.Verdict) -> str:
+    """lib/main.rego with the packages named one by one: regorus would evaluate the tests as well, and
+    find that they depend on themselves."""
+    if not text.startswith(("#", "package")) or "\npackage fumehood.main\n" not in text:
+        return text
+    kept = [part for part in text.split("\n\n") if "_said contains" not in part]
+    asked = (
+        f'_said contains ["{package}", "{rule}", value] if {{\n\t_phase == "{phase}"\n'
+        f"\tvalue := data.policies.{package}.{rule}\n}}"
+        for package, rules in verdict.rules.items()
+        for phase, names in combine.PHASES.items()
+        for rule in names
+        if rule in rules
+    )
+    return "\n\n".join([*kept, "_said contains [] if false", *asked]) + "\n"
+
+
+def _written_out(module: Module) -> str:
+    """As for deciding, unless a test's variable hides an import: then as it stands."""
+    hidden = any(" hides what " in problem.message for problem in _variable_problems(module))
+    return module.file.text if hidden else expanded(module)
+
+
+def _variable_problems(module: Module) -> Iterator[Problem]:
+    return check_variables(Context((module,), {}))
+
+
+def _first_of_each(module: Module) -> list[Rule]:
+    found: dict[str, Rule] = {}
+    for rule in module.rules:
+        if _MARKED.match(rule.name):
+            found.setdefault(rule.name, rule)
+    return list(found.values())
+
+
+def _run(engine: Engine, module: Module, rule: Rule) -> TestResult:
+    name, line = f"data.{module.name}.{rule.name}", module.encoded[: rule.start].count(b"\n") + 1
+    if rule.name.startswith("todo_"):
+        return TestResult(name, module.file.path, line, "skip", "still to be written")
+    if rule.shape != "value" or rule.args:
+        return TestResult(name, module.file.path, line, "error", "a test is a plain rule: `test_… if { … }`")
+    engine.prints()
+    begun = time.perf_counter()
+    outcome, message = _outcome(engine, name)
+    took = time.perf_counter() - begun
+    return TestResult(name, module.file.path, line, outcome, message, "\n".join(engine.prints()), took)
+
+
+def _outcome(engine: Engine, name: str) -> tuple[str, str]:
+    try:
+        value: JSON = json.loads(engine.evaluate_without_input(name))
+    except PdpError as error:
+        return ("fail", "undefined") if error.code == "pdp_undefined" else ("error", str(error))
+    return ("pass", "") if value is not False else ("fail", "false")
