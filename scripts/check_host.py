@@ -1,13 +1,14 @@
-"""Does this host have what Fumehood needs? Says everything that is missing at once, and the package that has it.
+"""Does this host have what Fumehood needs? Says all that is missing at once, and the package that has it.
 
-Runs before anything is installed, so: the standard library only, and syntax that an old Python can still read.
-Prints nothing when all is well.
+Runs before anything is installed: the standard library only, and syntax that an old Python 3 can
+read. Prints nothing when all is well.
 """
 
 import ctypes
 import os
 import platform
 import sys
+from pathlib import Path
 
 NEEDED_PYTHON = (3, 11)
 NEEDED_GLIBC = (2, 34)
@@ -15,28 +16,24 @@ NEEDED_GLIBC = (2, 34)
 
 def main():
     missing = [line for line in (no_linux(), no_python(), no_venv(), no_libseccomp()) if line]
-    for line in missing:
-        sys.stderr.write("missing: %s\n" % line)
-    for line in (no_regorus(), hidden()):
-        if line:
-            sys.stderr.write("note: %s\n" % line)
+    notes = [line for line in (no_regorus(), hidden()) if line]
+    sys.stderr.write("".join(f"missing: {line}\n" for line in missing))
+    sys.stderr.write("".join(f"note: {line}\n" for line in notes))
     return 1 if missing else 0
 
 
 def no_linux():
-    if sys.platform != "linux":
-        return "Linux. Fumehood confines with Linux's own means (found %s); use a Linux machine or VM." % sys.platform
-    return None
+    if sys.platform == "linux":
+        return None
+    return f"Linux, whose own means confine (found {sys.platform}); use a Linux machine or VM"
 
 
 def no_python():
-    if sys.version_info[:2] < NEEDED_PYTHON:
-        return "Python %s or newer. Found %s (%s); name another one: make PYTHON=/path/to/python3.11" % (
-            ".".join(map(str, NEEDED_PYTHON)),
-            platform.python_version(),
-            sys.executable,
-        )
-    return None
+    if sys.version_info[:2] >= NEEDED_PYTHON:
+        return None
+    needed = ".".join(map(str, NEEDED_PYTHON))
+    found = f"found {platform.python_version()}, {sys.executable}"
+    return f"Python {needed} or newer ({found}); name another one: make PYTHON=/path/to/python3"
 
 
 def no_venv():
@@ -44,11 +41,8 @@ def no_venv():
         import ensurepip  # noqa: F401
         import venv  # noqa: F401
     except ImportError:
-        version = "%d.%d" % sys.version_info[:2]
-        return (
-            "the venv module of %s. Debian, Ubuntu: apt-get install python3-venv (or python%s-venv)"
-            % (sys.executable, version)
-        )
+        package = "python{}.{}-venv".format(*sys.version_info[:2])
+        return f"the venv module of {sys.executable}; Debian, Ubuntu: apt-get install {package}"
     return None
 
 
@@ -59,7 +53,7 @@ def no_libseccomp():
         ctypes.CDLL("libseccomp.so.2")
     except OSError:
         return (
-            "the library libseccomp. Debian, Ubuntu: apt-get install libseccomp2; "
+            "the library libseccomp; Debian, Ubuntu: apt-get install libseccomp2; "
             "Fedora: dnf install libseccomp; Arch: pacman -S libseccomp"
         )
     return None
@@ -72,29 +66,26 @@ def no_regorus():
     if platform.machine() == "x86_64" and name == "glibc" and found >= NEEDED_GLIBC:
         return None
     return (
-        "the embedded policy engine has a wheel for x86-64 with glibc 2.34 or newer only (found %s, %s %s); "
-        "here a Guard needs an OPA server: Guard(..., pdp=\"http://127.0.0.1:8181\")"
-        % (platform.machine(), name or "no glibc", version)
+        "the embedded policy engine has a wheel for x86-64 with glibc 2.34 or newer only "
+        f"(found {platform.machine()}, {name or 'no glibc'} {version}); "
+        'here a Guard needs an OPA server: Guard(..., pdp="http://127.0.0.1:8181")'
     )
 
 
 def hidden():
     """A note: started as root, confined code runs as another user, which must reach the interpreter."""
-    if os.getuid() != 0 or is_reachable(os.path.realpath(sys.executable)):
+    python = Path(sys.executable).resolve()
+    if os.getuid() != 0 or is_reachable(python):
         return None
     return (
-        "%s cannot be reached by other users, and as root Fumehood gives up root before it confines; "
-        "better: make PYTHON=/usr/bin/python3" % os.path.realpath(sys.executable)
+        f"other users cannot reach {python}, and root is given up before code is confined; "
+        "better: make PYTHON=/usr/bin/python3"
     )
 
 
 def is_reachable(path):
     """May every user go down to *path*?"""
-    while path != "/":
-        path = os.path.dirname(path)
-        if not os.stat(path).st_mode & 0o001:
-            return False
-    return True
+    return all(folder.stat().st_mode & 0o001 for folder in path.parents)
 
 
 if __name__ == "__main__":
