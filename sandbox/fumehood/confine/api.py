@@ -1,11 +1,11 @@
 """The public calls: run a program or Python source confined, and wait for what came of it.
 
-`run` and `python` wait; `arun` and `apython` await and never block the loop; `start` answers a `Job` that can be
-waited for, and killed from any thread.
+`run` and `python` wait; `arun` and `apython` await and never block the loop; `start` answers a `Job` that
+can be waited for, and killed from any thread.
 """
 
 # a path here is checked text
-# ruff: noqa: PTH
+# ruff: noqa: PTH100, PTH118
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
-from fumehood.confine import syscalls, wire
+from fumehood.confine import artifacts, syscalls, wire
 from fumehood.confine.client import Client, Spawner
 from fumehood.confine.layers import missing
-from fumehood.confine.outcome import TIERS, Artifact, Attempt, Exit, Outcome, Tier
+from fumehood.confine.outcome import TIERS, Attempt, Exit, Outcome, Tier
 from fumehood.errors import ConfinementError
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     AnyProfile = str | Profile | Sequence[str | Profile]
 
 _GRACE_S: Final = 15.0
-_MOST_ARTIFACT_BYTES: Final = 64 << 20
 #: The one spawner of this process; a fork's child gets its own.
 _CLIENT: Final = Client()
 
@@ -86,7 +85,7 @@ class Job:
         self._error: ConfinementError | None = None
 
     def kill(self, reason: str = "stopped") -> None:
-        """End it and everything it started; the outcome's exit says *reason*. Nothing happens if it has ended."""
+        """End it and everything it started; the exit says *reason*. Nothing happens if it has ended."""
         with contextlib.suppress(OSError):
             wire.send(self._sock, {"stop": reason})
 
@@ -138,7 +137,7 @@ class Job:
         import asyncio
 
         ready: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(self._sock, lambda: ready.done() or ready.set_result(None))
+        loop.add_reader(self._sock, _set, ready)
         try:
             async with asyncio.timeout(max(0.0, self._give_up_at - time.monotonic())):
                 await ready
@@ -184,7 +183,7 @@ class Job:
             layers=tuple(fields["layers"]),
             refused=tuple(Attempt(*attempt) for attempt in fields["refused"]),
             refused_dropped=fields["dropped"],
-            artifacts=_read_artifacts(fds[0]) if fds else (),
+            artifacts=artifacts.read(fds[0]) if fds else (),
             profile=self._profile,
             tier=self._spec.tier,
             duration_s=fields["duration_s"],
@@ -203,12 +202,9 @@ class Job:
         self._sock.close()  # whoever still waits for it in the spawner kills it
 
 
-def _read_artifacts(fd: int) -> tuple[Artifact, ...]:
-    try:
-        found = json.loads(syscalls.read_memfd(fd, limit_bytes=2 * _MOST_ARTIFACT_BYTES))
-    finally:
-        os.close(fd)
-    return tuple(Artifact(path, base64.b64decode(body)) for path, body in found)
+def _set(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
 
 
 # --- starting ------------------------------------------------------------------------------------------
@@ -277,11 +273,11 @@ def _start_with(spawner: Spawner, spec: Spec, profile: Profile) -> Job:
         plan = plans.plan(profile, _host(), tier=spec.tier, workdir=workdir)
         plan, mounts = _with_mounts(plan, spawner, owned)
         timeout_s = _timeout_s(spec, profile)
+        abi = spawner.landlock_abi
+        spec_of_filter = plans.filter_spec(plan, profile=profile, landlock_abi=abi)
         setup = {
             "plan": plan.to_wire(),
-            "program": _text(
-                compile_filter(plans.filter_spec(plan, profile=profile, landlock_abi=spawner.landlock_abi))
-            ),
+            "program": _text(compile_filter(spec_of_filter)),
             "observer": _text(compile_observer()) if profile.observe else "",
             "may_exec": profile.exec or spec.argv is not None,
         }
@@ -384,7 +380,7 @@ def _mapped(path: str, mapping_fd: int, *, writable: bool) -> int:
         raise ConfinementError(
             f"{path} cannot be mapped to the job's user: {error}",
             layer="rootfs",
-            remedy="Use a folder on a file system with mapped mounts (ext4, xfs, btrfs, tmpfs), or an ordinary user.",
+            remedy="Use a folder on ext4, xfs, btrfs or tmpfs (mapped mounts), or run as an ordinary user.",
         ) from error
     return tree
 
@@ -438,9 +434,9 @@ async def astart(spec: Spec) -> Job:
         try:
             job = start(spec)
         except BaseException as error:  # noqa: BLE001 — carried to the loop, whatever it is
-            _tell(loop, answer, lambda error=error: answer.set_exception(error))
+            _tell(loop, answer, partial(answer.set_exception, error))
         else:
-            _tell(loop, answer, lambda: answer.set_result(job), otherwise=job.kill)
+            _tell(loop, answer, partial(answer.set_result, job), otherwise=job.kill)
 
     threading.Thread(target=work, name="fumehood-start", daemon=True).start()
     return await answer

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +17,10 @@ from typing import Any, Final
 from fumehood.confine import wire
 from fumehood.confine.layers import missing
 
-_BOOT: Final = "import sys; sys.path.insert(0, sys.argv[1]); from fumehood.confine.spawner import main; main(int(sys.argv[2]))"
+_BOOT: Final = (
+    "import sys; sys.path.insert(0, sys.argv[1])\n"
+    "from fumehood.confine.spawner import main; main(int(sys.argv[2]))"
+)
 _SOURCE_ROOT: Final = str(Path(__file__).resolve().parents[2])
 _HELLO_S: Final = 30.0
 _END_S: Final = 5.0
@@ -30,7 +32,7 @@ class Spawner:
     def __init__(self, needed: tuple[str, ...]) -> None:
         self._sock, theirs = wire.pair()
         with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 — our own interpreter and our own module
+            self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-B", "-c", _BOOT, _SOURCE_ROOT, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -73,6 +75,15 @@ class Spawner:
     def is_alive(self) -> bool:
         """False once it has ended."""
         return self._process.poll() is None
+
+    def last_words(self) -> str:
+        """What it said when it ended by a fault of its own; empty otherwise."""
+        self._sock.setblocking(False)
+        try:
+            message = wire.receive(self._sock)
+        except OSError:
+            return ""
+        return str(message[0].get("crashed", "")) if message else ""
 
     def forget(self) -> None:
         """In a child after a fork: let go without ending the parent's."""
@@ -143,11 +154,3 @@ class Client:
         spawner, self._spawner = self._spawner, None
         if spawner:
             spawner.forget()
-
-
-def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
-    """The next message on a job's reply channel; None if the spawner is gone."""
-    try:
-        return wire.receive(sock)
-    except ConnectionResetError:
-        return None

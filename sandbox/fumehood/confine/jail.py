@@ -11,7 +11,7 @@ Nothing here may import: the interpreter's own files may be out of reach by then
 """
 
 # between two system calls there is no room for path objects
-# ruff: noqa: PTH
+# ruff: noqa: PTH103, PTH110, PTH112, PTH113, PTH120, PTH211
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
-from fumehood.confine import landlock, procs, pyjob, syscalls, wire
-from fumehood.confine.plan import INSIDE_ID, Plan
+from fumehood.confine import artifacts, landlock, procs, pyjob, syscalls, wire
+from fumehood.confine.plan import INSIDE_ID, Bind, Plan
 from fumehood.confine.seccomp import EXEC_ONCE_FD
 
 _NAMESPACES: Final = (
@@ -93,20 +93,29 @@ class Setup:
 
 def outer(channel: socket.socket, go_fd: int) -> NoReturn:
     """Become the first process of a jail. Never returns."""
-    setup = Setup.receive(channel)
-    try:
+    with _last_words(channel):
+        setup = Setup.receive(channel)
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)  # or /proc/self/uid_map belongs to root
         if setup.plan.tier == "full":
             _enter_namespaces()
-        pid = os.fork()
+        with _layer("processes"):
+            pid = os.fork()
         if not pid:
             inner(channel, setup, go_fd)
         wire.send(channel, {"pid": pid})
-    except Refused as refused:
-        wire.send(channel, {"error": str(refused), "layer": refused.layer})
-    except OSError as error:
-        wire.send(channel, {"error": str(error), "layer": "processes"})
     os._exit(0)
+
+
+@contextlib.contextmanager
+def _last_words(channel: socket.socket) -> Iterator[None]:
+    """Whatever goes wrong is said to the supervisor, and ends this process: nothing of the caller's runs."""
+    try:
+        yield
+    except BaseException as error:  # noqa: BLE001 — see above
+        layer = error.layer if isinstance(error, Refused) else "jail"
+        with contextlib.suppress(BaseException):
+            wire.send(channel, {"error": f"{error}", "layer": layer})
+        os._exit(_ENDED_BEFORE_RUNNING)
 
 
 def _enter_namespaces() -> None:
@@ -140,16 +149,10 @@ def _write(path: str, text: str) -> None:
 
 def inner(channel: socket.socket, setup: Setup, go_fd: int) -> NoReturn:
     """Process 1 of the jail. Never returns."""
-    try:
+    with _last_words(channel):
         _die_with_the_supervisor(channel, go_fd)
-        active = _apply(setup)
-        wire.send(channel, {"ready": active})
+        wire.send(channel, {"ready": _apply(setup)})
         _serve_one(channel, setup)
-    except (BrokenPipeError, ConnectionResetError):  # nobody is left to tell
-        os._exit(_ENDED_BEFORE_RUNNING)
-    except Exception as error:  # whatever it was: said to the supervisor, and nothing of the caller's runs
-        layer = error.layer if isinstance(error, Refused) else "jail"
-        wire.send(channel, {"error": str(error), "layer": layer})
     os._exit(0)
 
 
@@ -237,7 +240,7 @@ def _build_root(plan: Plan, mounts: tuple[int, ...]) -> None:
     os.chdir("/")
 
 
-def _tree(bind: Any, mounts: tuple[int, ...]) -> int:
+def _tree(bind: Bind, mounts: tuple[int, ...]) -> int:
     if bind.handle >= 0:
         return mounts[bind.handle]
     tree = syscalls.open_tree(bind.path, clone=True)
@@ -277,7 +280,7 @@ def _links_in_dev(base: str) -> None:
 
 
 def _mount_proc(base: str) -> None:
-    """Only the jail's own processes; none at all where the host masks its /proc, as a fresh one is refused."""
+    """Only the jail's own processes; none at all where the host masks its /proc and refuses a fresh one."""
     os.makedirs(base + "/proc", exist_ok=True)
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
     with contextlib.suppress(PermissionError):
@@ -301,12 +304,18 @@ def _serve_one(channel: socket.socket, setup: Setup) -> None:
         os.close(fd)
     status, usage = _reaped(pid, channel, isolated=setup.plan.tier == "full")
     failure = os.read(told_r, 4)
+    if setup.plan.tier == "full":
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)  # the whole namespace but this process: nothing moves any more
+    found = artifacts.collect(setup.plan.workdir, fields["artifacts"])
     report = {
         "status": status,
         "maxrss_bytes": usage.ru_maxrss * 1024,
         "cpu_s": usage.ru_utime + usage.ru_stime,
     }
-    wire.send(channel, {**report, **({"not_started": int(failure)} if failure else {})})
+    if failure:
+        report["not_started"] = int(failure)
+    wire.send(channel, report, fds=(found,) if found >= 0 else ())
 
 
 def _reaped(pid: int, channel: socket.socket, *, isolated: bool) -> tuple[int, resource.struct_rusage]:
@@ -352,12 +361,9 @@ def job(
     channel: socket.socket, setup: Setup, fields: dict[str, Any], fds: list[int], told_w: int
 ) -> NoReturn:
     """The confined process itself. Never returns."""
-    try:
+    with _last_words(channel):
         program = _settle(channel, setup, fields, fds, told_w)
-    except Exception as error:  # whatever it was: said to the supervisor, and nothing of the caller's runs
-        layer = error.layer if isinstance(error, Refused) else "jail"
-        wire.send(channel, {"error": str(error), "layer": layer})
-        os._exit(_ENDED_BEFORE_RUNNING)
+        os.close(channel.detach())
     try:
         if fields["argv"] is not None:
             _start_program(fields, program, told_w)
@@ -385,8 +391,7 @@ def _settle(channel: socket.socket, setup: Setup, fields: dict[str, Any], fds: l
     with _layer("landlock"):
         _landlock(setup)
     _filter(channel, setup)
-    os.close(channel.detach())
-    kept = [fd for fd in (told_w if is_program else -1, program) if fd >= 0]
+    kept = [fd for fd in (told_w if is_program else -1, program, channel.fileno()) if fd >= 0]
     syscalls.close_from(len(fds), keep=tuple(kept))
     return program
 
@@ -424,7 +429,7 @@ def _landlock(setup: Setup) -> None:
 
 
 def _filter(channel: socket.socket, setup: Setup) -> None:
-    """The observer first: the main filter forbids seccomp(2) itself. Its listener leaves before anything runs."""
+    """The observer first: the main filter forbids seccomp(2). Its listener leaves before anything runs."""
     with _layer("observe"):
         listener = syscalls.load_filter(setup.observer, listener=True) if setup.observer else -1
     with _layer("seccomp"):
@@ -441,7 +446,8 @@ def _found(fields: dict[str, Any]) -> str | None:
     if "/" in name:
         return name if os.path.exists(name) else None
     folders = dict(fields["env"]).get("PATH", "").split(":")
-    return next((c for c in (f"{folder}/{name}" for folder in folders if folder) if os.path.isfile(c)), None)
+    candidates = [f"{folder}/{name}" for folder in folders if folder]
+    return next((c for c in candidates if os.path.isfile(c)), None)
 
 
 def _start_program(fields: dict[str, Any], program: int, told_w: int) -> NoReturn:
@@ -456,7 +462,7 @@ def _start_program(fields: dict[str, Any], program: int, told_w: int) -> NoRetur
         path = _found(fields)
         if path is None:
             raise FileNotFoundError(errno.ENOENT, "no such program")
-        os.execve(path, argv, env)
+        os.execve(path, argv, env)  # noqa: S606 — there is no shell
     except OSError as error:
         code = error.errno or errno.EIO
         text = f"fumehood: cannot start {fields['argv'][0]!r}: {os.strerror(code)}\n"

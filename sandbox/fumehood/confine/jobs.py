@@ -1,7 +1,6 @@
 """The spawner's two records: a jail (a process tree made ready) and the one job that it is given."""
 
 # inside the spawner
-# ruff: noqa: PTH
 
 from __future__ import annotations
 
@@ -21,6 +20,7 @@ from fumehood.confine.observe import Observer
 from fumehood.confine.outcome import Attempt
 
 _CHECK_S: Final = 0.05
+_MOST_TOLD: Final = 64
 _SIGSYS: Final = 31
 _SIGXCPU: Final = 24
 
@@ -100,7 +100,7 @@ class Jail:
         return self._theirs.detach()
 
     def take(self, fields: dict[str, Any], fds: list[int]) -> None:
-        """One message from inside: from code of ours that runs before or beside the job, never from the job."""
+        """One message from inside: from code of ours beside or before the job, never from the job."""
         if "pid" in fields:
             self.pid = fields["pid"]
             self.pidfd = os.pidfd_open(self.pid)
@@ -200,6 +200,7 @@ class Job:
         self._timeout_s: float = fields["timeout_s"]
         self.streams: tuple[Keep, ...] = ()
         self.stopped = ""
+        self._told = 0
         self._jail: Jail | None = None
         self._began = self._next_check = time.monotonic()
 
@@ -214,7 +215,7 @@ class Job:
             os.set_blocking(stream.fd, False)
         fds = [self._stdin, out_w, err_w, *((self._source,) if self._source >= 0 else ())]
         message = {**self._message, "env": self._environment(jail)}
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ended: its own word says why
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ended: it has said why
             wire.send(jail.channel, message, fds=tuple(fds))
         for fd in (*fds, *self.setup.mounts):
             os.close(fd)
@@ -247,13 +248,17 @@ class Job:
 
     def _check_use(self, pids: list[int]) -> None:
         plan = self.setup.plan
-        if sum(map(procs.memory_bytes, pids)) > plan["memory_bytes"]:
-            self.stop("memory")
-        elif len(pids) > plan["processes"] + 1:
+        most = plan["memory_bytes"]
+        if len(pids) > plan["processes"] + 1:
             self.stop("processes")
+        elif sum(map(procs.memory_bytes, pids)) > most and sum(map(procs.own_share_bytes, pids)) > most:
+            self.stop("memory")
 
     def tell(self, attempt: Attempt) -> None:
-        """Say at once what was seen; a caller that does not listen misses it here and finds it in the outcome."""
+        """Say at once what was seen; a few dozen only, as the caller may not listen."""
+        self._told += 1
+        if self._told > _MOST_TOLD:
+            return
         fields = {"attempt": [attempt.operation, attempt.target, attempt.verdict]}
         with contextlib.suppress(OSError):
             self.reply.setblocking(False)
@@ -264,7 +269,6 @@ class Job:
         jail = self._jail
         if jail is None:
             return
-        self.reply.setblocking(True)
         out, err = (bytes(stream.kept) for stream in self.streams)
         kind, code = self._exit(jail)
         seen = jail.observer.seen if jail.observer else {}
@@ -287,7 +291,8 @@ class Job:
             return self.stopped, 0
         report = jail.report
         if report is None:  # its first process was killed by somebody else
-            return "signal", os.WTERMSIG(jail.own_status) if os.WIFSIGNALED(jail.own_status) else 9
+            own = jail.own_status
+            return "signal", os.WTERMSIG(own) if os.WIFSIGNALED(own) else signal.SIGKILL
         if "not_started" in report:
             return "not_started", report["not_started"]
         status = report["status"]

@@ -7,9 +7,9 @@ from typing import Final
 from fumehood.errors import ConfinementError
 
 _NAMESPACES: Final = (
-    "Allow unprivileged user namespaces (sysctl user.max_user_namespaces > 0; Ubuntu: an AppArmor profile or "
-    "sysctl kernel.apparmor_restrict_unprivileged_userns=0; Docker: a seccomp profile that allows unshare and "
-    "mount), or accept the tier no-userns."
+    "Allow unprivileged user namespaces (sysctl user.max_user_namespaces above 0; Ubuntu: AppArmor profile "
+    "or sysctl kernel.apparmor_restrict_unprivileged_userns=0; Docker: a seccomp profile that allows unshare "
+    "and mount), or accept the tier no-userns."
 )
 _MOUNTS: Final = _NAMESPACES + " Linux 5.12 or later is needed (mount_setattr)."
 #: Layer to remedy. `fumehood sandbox doctor` prints these; the tests compare them with the layers of a plan.
@@ -24,12 +24,12 @@ REMEDIES: Final = {
     "cgroup-ns": _NAMESPACES,
     "rootfs": _MOUNTS,
     "rlimits": "Raise the hard limits of the calling process (`ulimit -Hn` 2048 or more).",
-    "landlock": "Use Linux 5.13 or later with landlock among the active LSMs (boot with lsm=landlock,…).",
+    "landlock": "Use Linux 5.13 or later with landlock among the active LSMs (lsm=landlock,…).",
     "capabilities": "The kernel refused to give up capabilities; look at a surrounding sandbox.",
     "no-new-privs": "The kernel refused no_new_privs; look at a surrounding sandbox.",
-    "seccomp": "Use a kernel with CONFIG_SECCOMP_FILTER, and libseccomp; a surrounding sandbox may forbid it.",
-    "observe": "Use Linux 5.5 or later; a surrounding sandbox may already hold the one listener there can be.",
-    "supervisor": "The process that watches jobs could not be started; look at limits on processes and memory.",
+    "seccomp": "Use a kernel with CONFIG_SECCOMP_FILTER; a surrounding sandbox may forbid it.",
+    "observe": "Use Linux 5.5 or later; a surrounding sandbox may hold the only listener.",
+    "supervisor": "The process that watches jobs could not be started; look at limits on processes.",
     "processes": "The limit on processes of this user is reached; end some, or raise it.",
     "profile": "Correct the profile; `fumehood sandbox explain PROFILE` prints one.",
     "jail": "This is a fault of Fumehood; please report it with the text above.",

@@ -8,7 +8,7 @@ Source: seccomp_unotify(2); include/uapi/linux/seccomp.h.
 """
 
 # every one of these is made while a process waits
-# ruff: noqa: PTH
+# ruff: noqa: PTH115
 
 from __future__ import annotations
 
@@ -51,8 +51,12 @@ _PATHS: Final = {
     "linkat": (3, 2),
     "truncate": (0, -1),
 }
-_FAMILIES: Final = {socket.AF_INET: "AF_INET", socket.AF_INET6: "AF_INET6", socket.AF_UNIX: "AF_UNIX"}
-_KINDS: Final = {socket.SOCK_STREAM: "SOCK_STREAM", socket.SOCK_DGRAM: "SOCK_DGRAM"}
+_FAMILIES: Final[dict[int, str]] = {
+    socket.AF_INET: "AF_INET",
+    socket.AF_INET6: "AF_INET6",
+    socket.AF_UNIX: "AF_UNIX",
+}
+_KINDS: Final[dict[int, str]] = {socket.SOCK_STREAM: "SOCK_STREAM", socket.SOCK_DGRAM: "SOCK_DGRAM"}
 
 
 @dataclass(slots=True)

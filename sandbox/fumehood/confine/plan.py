@@ -5,7 +5,7 @@ What a plan says is done by `jail.apply` in the child, irreversibly.
 """
 
 # pathlib resolves and normalises on its own; here a path is text until it is a descriptor
-# ruff: noqa: PTH
+# ruff: noqa: PTH100, PTH110, PTH112, PTH114, PTH115, PTH120
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def plan(profile: Profile, host: Host, *, tier: Tier = "full", workdir: Workdir 
         ),
         workdir=place,
         binds=binds,
-        links=host.links if full and profile.system else (),
+        links=host.links if profile.system else (),
         devices=host.devices,
         folders=_folders(profile, private=workdir is None) if full else (),
         inodes=limits.inodes,
@@ -269,7 +269,7 @@ def _folders(profile: Profile, *, private: bool) -> tuple[tuple[str, int], ...]:
 
 
 def _rlimits(profile: Profile) -> tuple[tuple[str, int], ...]:
-    """RLIMIT_DATA lets the aggregate limit speak first for what grows, and refuses what is asked for at once."""
+    """RLIMIT_DATA lets the aggregate limit speak first for what grows, and refuses what comes at once."""
     limits = profile.limits
     return (
         ("CORE", 0),

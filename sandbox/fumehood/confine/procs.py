@@ -1,7 +1,7 @@
 """What /proc says about the processes below one: who they are and how much memory they hold."""
 
 # read ten times a second; plain files only
-# ruff: noqa: PTH
+# ruff: noqa: PTH116, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import signal
 
 def children(pid: int) -> list[int]:
     """Direct children of *pid*; none if it has ended."""
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
-            return [int(word) for word in file.read().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
+    found: list[int] = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for thread in os.listdir(f"/proc/{pid}/task"):  # a child belongs to the thread that forked it
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found += [int(word) for word in file.read().split()]
+    return found
 
 
 def descendants(pid: int) -> list[int]:
-    """All processes below *pid*, parents first. Threads that fork are seen only from the main thread's list."""
+    """All processes below *pid*, parents first."""
     found: list[int] = []
     waiting = children(pid)
     while waiting:
@@ -37,6 +38,18 @@ def memory_bytes(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return sum(int(line.split()[1]) for line in lines if line.startswith((b"RssAnon:", b"RssShmem:"))) * 1024
+
+
+def own_share_bytes(pid: int) -> int:
+    """As `memory_bytes`, with what forked processes share counted once; slower. Falls back to that."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return memory_bytes(pid)
+    return (
+        sum(int(line.split()[1]) for line in lines if line.startswith((b"Pss_Anon:", b"Pss_Shmem:"))) * 1024
+    )
 
 
 def kill_all(pids: list[int]) -> None:

@@ -22,7 +22,7 @@ _FLUSH_FAILED: Final = 120  # as CPython does
 
 def run_source(args: Sequence[str], *, env: Sequence[tuple[str, str]], path: Sequence[str]) -> int:
     """Run the source that is open as descriptor 3. Returns the exit status."""
-    with open(_SOURCE_FD, "rb") as file:
+    with os.fdopen(_SOURCE_FD, "rb") as file:
         source = file.read()
     _open_streams()
     os.environ.clear()
@@ -50,9 +50,9 @@ def _run(source: bytes) -> int:
         exec(compile(source, _NAME, "exec", dont_inherit=True), main.__dict__)  # noqa: S102 — the job itself
     except SystemExit as ending:
         return _status(ending.code)
-    except BaseException as error:
-        trace = error.__traceback__
-        sys.excepthook(type(error), error, trace.tb_next if trace else None)
+    except BaseException as error:  # noqa: BLE001 — the interpreter's own last handler
+        trace = error.__traceback__.tb_next if error.__traceback__ else None  # without this function's frame
+        sys.excepthook(type(error), error.with_traceback(trace), trace)
         return 1
     return 0
 
@@ -62,7 +62,7 @@ def _status(code: object) -> int:
         return 0
     if isinstance(code, int):
         return code & 0xFF
-    print(code, file=sys.stderr)
+    sys.stderr.write(f"{code}\n")
     return 1
 
 

@@ -1,4 +1,4 @@
-"""What the spawner does first when it was started as root: make the interpreter reachable, then stop being root.
+"""What a spawner that was started as root does first: keep the interpreter reachable, then stop being root.
 
 An ordinary user cannot enter /root, where the interpreter or its packages may be. So, in a mount namespace
 of its own, every folder that bars the way is covered by an empty one in which only the needed paths appear,
@@ -6,7 +6,7 @@ read-only. Nothing else of that folder is visible any more.
 """
 
 # walks paths component by component
-# ruff: noqa: PTH
+# ruff: noqa: PTH103, PTH116, PTH120
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _REMEDY = "Run as an ordinary user, or use an interpreter that every user can re
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Who the spawner is now. `fds` holds a user namespace that maps root to it, for mounts, if it was root."""
+    """Who the spawner is now. `fds` holds, if it was root, a user namespace that maps root to it."""
 
     identity: int
     fds: tuple[int, ...] = ()
@@ -121,7 +121,7 @@ def _cover(barred: dict[str, str], mapping: int) -> None:
     except OSError as error:
         path, folder = next(iter(barred.items()))
         raise ConfinementError(
-            f"{path} lies in {folder}, which only root can enter, and no private view of it can be made: {error}",
+            f"{path} lies in {folder}, which only root can enter, and cannot be shown elsewhere: {error}",
             layer="identity",
             remedy=_REMEDY,
         ) from error

@@ -8,7 +8,6 @@ May not know: profiles, policies, where the application keeps anything.
 """
 
 # runs before and below pathlib
-# ruff: noqa: PTH
 
 from __future__ import annotations
 
@@ -18,9 +17,10 @@ import selectors
 import signal
 import socket
 import time
+import traceback
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from fumehood.confine import jail, landlock, procs, root, syscalls, wire
 from fumehood.confine.jobs import Jail, Job, Keep, Setup
@@ -52,6 +52,9 @@ def main(client_fd: int) -> NoReturn:
         os.close(fd)
     try:
         Spawner(client, zygote, zygote_pid).serve()
+    except BaseException:  # noqa: BLE001 — a fault of ours: said to the caller, and every job dies with us
+        with contextlib.suppress(OSError):
+            wire.send(client, {"crashed": traceback.format_exc()})
     finally:
         os._exit(1)
 
@@ -281,7 +284,7 @@ class Spawner:
 
     def _sweep(self) -> None:
         """Processes that lost their jail's first process are ours now: kill and reap until there are none."""
-        for jail_ in self._jails:
+        for jail_ in list(self._jails):
             if not jail_.pid:
                 self._hear_number(jail_)
         while True:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from fumehood.confine import syscalls
 
 VERSION: Final = 1
-_INLINE_BYTES: Final = 60_000
+_INLINE_BYTES: Final = 48_000
 _MOST_BYTES: Final = 160 << 20
 
 
