@@ -20,21 +20,27 @@ def open_pdp(
     bundle: Bundle,
     *,
     isolation: Literal["worker", "thread"] = "worker",
+    url: str | None = None,
     workers: int = 2,
     deadline_s: float = 0.25,
     wall_s: float = 2.0,
     memory_bytes: int = 512 << 20,
     lock_down: str | None = LOCK_DOWN,
 ) -> Pdp:
-    """The PDP that decides with *bundle*.
+    """The PDP that decides with *bundle*: at the OPA server *url*, or else embedded.
 
     *lock_down* names what a worker calls, with `memory_bytes=`, to confine itself once it has loaded:
     "module:function" (None: limited in memory only). *deadline_s* is CPU time, *wall_s* wall clock.
 
     Raises:
         ConfigError: *isolation* is neither "worker" nor "thread", or fewer than two workers are asked for.
+            Or the OPA server cannot be used.
         ConfinementError: this host cannot confine a worker.
     """
+    if url is not None:
+        from fumehood.pdp.opa import OpaPdp
+
+        return OpaPdp(bundle, url, wall_s=wall_s)
     if isolation == "thread":
         return ThreadPdp(bundle)
     if isolation != "worker":

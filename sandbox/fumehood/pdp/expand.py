@@ -25,7 +25,7 @@ def expanded(module: Module) -> str:
         if name in full:
             places.append((start_of(body), name.encode(), full[name]))
     text = module.encoded
-    for start, name, path in sorted(set(places), reverse=True):
-        text = text[:start] + path + text[start + len(name) :]
+    for start, alias, path in sorted(set(places), reverse=True):
+        text = text[:start] + path + text[start + len(alias) :]
     long = any(len(line) > _MAX_COLUMNS for line in text.split(b"\n"))
     return module.file.text if long else text.decode()

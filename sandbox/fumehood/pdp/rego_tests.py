@@ -51,7 +51,11 @@ def run_tests(given: Sequence[Source] | Source, *, only: str | None = None) -> l
     """
     read = sources.read([given] if isinstance(given, str | os.PathLike) else given)
     verdict = gate.inspect(read)
-    tests = [module for module in map(module_of, (f for f in read.files if f.is_test)) if isinstance(module, Module)]
+    tests = [
+        module
+        for module in map(module_of, (f for f in read.files if f.is_test))
+        if isinstance(module, Module)
+    ]
     if verdict.problems:
         raise ConfigError("the policies cannot be tested", problems=verdict.problems)
     wanted = _pattern(only)

@@ -14,7 +14,20 @@ from fumehood.errors import Problem
 from fumehood.pdp.engine import EngineError, syntax_trees
 from fumehood.pdp.sources import PolicyFile
 
-__all__ = ["Body", "Import", "Module", "Node", "Ref", "Rule", "kind_of", "module_of", "ref_of", "references", "start_of", "walk"]
+__all__ = [
+    "Body",
+    "Import",
+    "Module",
+    "Node",
+    "Ref",
+    "Rule",
+    "kind_of",
+    "module_of",
+    "ref_of",
+    "references",
+    "start_of",
+    "walk",
+]
 
 Node = dict[str, object]
 

@@ -23,7 +23,9 @@ def check_recursion(context: Context) -> Iterator[Problem]:
         if cycle and min(cycle) == key:
             module, rule = context.packages[key[0]].rules[key[1]][0]
             way = " → ".join(name for _, name in [*cycle, key])
-            yield module.problem(rule.start, f"recursion: {way}", "Rego has no recursion; use a comprehension or walk.")
+            yield module.problem(
+                rule.start, f"recursion: {way}", "Rego has no recursion; use a comprehension or walk."
+            )
 
 
 def _uses(context: Context, module: Module, rule: Rule) -> Iterator[Key]:

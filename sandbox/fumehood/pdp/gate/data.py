@@ -34,7 +34,9 @@ def _add(file: PolicyFile, whole: dict[str, JSON]) -> list[Problem]:
     if not file.name.endswith(".json"):
         return [_problem(file, "a data document in YAML is not read", "Write it as data.json.")]
     if PurePosixPath(file.name).name != "data.json":
-        return [_problem(file, "a data document must be called data.json", "Rename it, or move it elsewhere.")]
+        return [
+            _problem(file, "a data document must be called data.json", "Rename it, or move it elsewhere.")
+        ]
     try:
         document = parse_json(file.text)
     except BindError as error:

@@ -25,7 +25,8 @@ def check_grants(context: Context) -> Iterator[Problem]:
     if context.modules and not permits:
         first = context.modules[0]
         yield first.problem(
-            first.package_start, "no policy of this bundle has a `permit`, so every call would be denied",
+            first.package_start,
+            "no policy of this bundle has a `permit`, so every call would be denied",
             'Write what is allowed: `permit if call.tool == "…"`.',
         )
 
@@ -34,7 +35,9 @@ def _permit(context: Context, module: Module, rule: Rule) -> Iterator[Problem]:
     bodies = rule.bodies or (Body((), is_else=False, value=None, start=rule.start),)
     for body in bodies:
         if not body.statements:
-            yield module.problem(rule.start, f"this `{rule.name}` has no condition: it allows everything", _REMEDY)
+            yield module.problem(
+                rule.start, f"this `{rule.name}` has no condition: it allows everything", _REMEDY
+            )
         elif not _is_positive(context, module, body, frozenset()):
             message = f"every condition of this `{rule.name}` is negative or always true"
             yield module.problem(rule.start, message, _REMEDY)
@@ -52,7 +55,11 @@ def _statement(context: Context, module: Module, statement: Node, seen: frozense
 def _expression(context: Context, module: Module, node: Node, seen: frozenset[str]) -> bool:
     kind, body = kind_of(node)
     if kind == "BoolExpr":
-        return body["op"] in _POSITIVE_OPS and not _is_absence(body) and _names_something([body["lhs"], body["rhs"]])
+        return (
+            body["op"] in _POSITIVE_OPS
+            and not _is_absence(body)
+            and _names_something([body["lhs"], body["rhs"]])
+        )
     if kind == "AssignExpr":
         right = cast("Node", body["rhs"])
         if body["op"] == "ColEq":
@@ -76,7 +83,9 @@ def _reference(context: Context, module: Module, node: Node, seen: frozenset[str
     if own:
         return _helper(context, ref.root, own, seen)
     path = path_of(module, ref.root, ref.parts)
-    is_total = path[:3] == ("data", "fumehood", "call") and len(path) == 4 and path[3] in CALL_VALUES - {"is_error"}
+    is_total = (
+        path[:3] == ("data", "fumehood", "call") and len(path) == 4 and path[3] in CALL_VALUES - {"is_error"}
+    )
     return len(path) > 1 and not is_total
 
 

@@ -27,7 +27,15 @@ __all__ = ["Verdict", "check", "inspect"]
 
 # In this order: where one finds something, the later ones would only say it again in other words.
 _CHECKS: Sequence[Sequence[Callable[[Context], Iterator[Problem]]]] = (
-    (check_names, check_items, check_references, check_variables, check_negation, check_recursion, check_grants),
+    (
+        check_names,
+        check_items,
+        check_references,
+        check_variables,
+        check_negation,
+        check_recursion,
+        check_grants,
+    ),
     (check_trial,),
 )
 

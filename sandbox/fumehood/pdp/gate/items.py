@@ -99,7 +99,13 @@ def _literal(node: Node, key: str | None) -> JSON:
 
 
 def _is_understood(rule: str, value: JSON) -> bool:
-    answers = {"check": {"permit": [("boolean", True)], "permit_connect": [("boolean", True)], rule: [("set", [value])]}}
+    answers = {
+        "check": {
+            "permit": [("boolean", True)],
+            "permit_connect": [("boolean", True)],
+            rule: [("set", [value])],
+        }
+    }
     try:
         decision = decision_from(cast("JSON", combine(_PHASE_OF[rule], cast("dict", answers))))  # type: ignore[type-arg]
     except PdpError:

@@ -62,7 +62,9 @@ def _import(context: Context, module: Module, imported: Import) -> Iterator[Prob
     path = imported.path
     if path[:2] == ("rego", "v1") or path[:2] == ("future", "keywords") or path[:1] == ("input",):
         return
-    if path == ("data", "fumehood", "call") or (path[:1] == ("data",) and len(path) > 1 and path[1] in context.data):
+    if path == ("data", "fumehood", "call") or (
+        path[:1] == ("data",) and len(path) > 1 and path[1] in context.data
+    ):
         return
     if path[:2] == ("data", "policies") and len(path) == 4:
         return

@@ -78,7 +78,9 @@ class _Judge:
         if kind in ("Var", "RefDot", "RefBrack") and ref_of(node):
             odd = [index for index in _indices(node) if not self._has_value(index, known)]
         elif kind in ("BoolExpr", "Membership", "AssignExpr") and body.get("op") != "ColEq":
-            sides = [cast("Node | None", body.get(side)) for side in ("lhs", "rhs", "key", "value", "collection")]
+            sides = [
+                cast("Node | None", body.get(side)) for side in ("lhs", "rhs", "key", "value", "collection")
+            ]
             odd = [side for side in sides if side is not None and not self._has_value(side, known)]
         elif kind == "Call":
             odd = [p for p in cast("list[Node]", body["params"]) if not self._has_value(p, known)]
@@ -94,7 +96,7 @@ class _Judge:
             start,
             f"`not` over `{operand}`, which may be undefined: one engine then says true, the other nothing",
             f"Give it a value first (`x := {operand}` before, then `not {whole.replace(operand, 'x')}`), "
-            f'use call.arg(name, otherwise), or negate a rule: `_is_so if {whole}`, then `not _is_so`.',
+            f"use call.arg(name, otherwise), or negate a rule: `_is_so if {whole}`, then `not _is_so`.",
         )
 
     def _has_value(self, node: Node, known: Names) -> bool:
@@ -123,7 +125,11 @@ class _Judge:
         if kind == "RefDot" and base_kind == "Call":  # call.url(pointer).host
             path = called_path(self._module, base)
             is_url = path == ("data", "fumehood", "call", "url")
-            return is_url and cast("list[str]", body["field"])[1] in _URL_FIELDS and self._is_total_call(base, known)
+            return (
+                is_url
+                and cast("list[str]", body["field"])[1] in _URL_FIELDS
+                and self._is_total_call(base, known)
+            )
         ref = ref_of(node)
         return ref is not None and ref.root not in known and self._is_total_path(ref.root, ref.parts)
 

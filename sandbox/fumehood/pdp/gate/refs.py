@@ -80,7 +80,9 @@ def _library(module: Module, path: tuple[str | None, ...], start: int, said: str
         known = CALL_VALUES | set(CALL_FUNCTIONS)
         hint = nearest(name, known) if name else ""
         yield module.problem(
-            start, f"`{said}`: data.fumehood.call has no such name{hint}", f"It has {', '.join(sorted(known))}."
+            start,
+            f"`{said}`: data.fumehood.call has no such name{hint}",
+            f"It has {', '.join(sorted(known))}.",
         )
 
 
@@ -89,7 +91,9 @@ def _other_policy(
 ) -> Iterator[Problem]:
     if len(path) < 4 or None in path[:4]:
         yield module.problem(
-            start, f"`{said}` reads whole packages, tests and helpers included", "Name one rule of one package."
+            start,
+            f"`{said}` reads whole packages, tests and helpers included",
+            "Name one rule of one package.",
         )
         return
     package = context.packages.get(f"policies.{path[2]}")
@@ -148,7 +152,9 @@ def _own_call(
 ) -> Iterator[Problem]:
     functions = [rule for _, rule in rules if rule.shape == "function" or rule.args]
     if not functions:
-        yield module.problem(start, f"`{name}` is a rule, not a function", f"Write `{name}` without arguments.")
+        yield module.problem(
+            start, f"`{name}` is a rule, not a function", f"Write `{name}` without arguments."
+        )
     elif given not in (wanted := len(functions[0].args), wanted + 1):
         yield _arity(module, name, wanted, given, start)
 
@@ -175,9 +181,7 @@ def _prefix(key: str) -> str:
 
 def _arity(module: Module, name: str, wanted: int, given: int, start: int) -> Problem:
     noun = "argument" if wanted == 1 else "arguments"
-    return module.problem(
-        start, f"`{name}` takes {wanted} {noun}, not {given}", f"Give it {wanted} {noun}."
-    )
+    return module.problem(start, f"`{name}` takes {wanted} {noun}, not {given}", f"Give it {wanted} {noun}.")
 
 
 def _format(module: Module, node: Node, start: int) -> Iterator[Problem]:

@@ -20,7 +20,9 @@ _SAID = re.compile(r"^error: (?P<said>.*)$", re.MULTILINE)
 
 
 def check_trial(context: Context) -> Iterator[Problem]:
-    files = [(f.path, f.text) for f in sources.library()] + [(m.file.path, m.file.text) for m in context.modules]
+    files = [(f.path, f.text) for f in sources.library()] + [
+        (m.file.path, m.file.text) for m in context.modules
+    ]
     try:
         engine = Engine(files, json.dumps(context.data))
     except EngineError as error:
@@ -46,9 +48,16 @@ def _document(phase: str) -> JSON:
     """A call with nothing in it that a policy could object to."""
     return {
         "subject": {"type": "agent", "id": "trial", "properties": {"roles": []}},
-        "action": {"name": phase, "properties": {"args": {}, "digest": "", "is_error": False, "result": None}},
+        "action": {
+            "name": phase,
+            "properties": {"args": {}, "digest": "", "is_error": False, "result": None},
+        },
         "resource": {"type": "tool", "id": "trial", "properties": {"runs": "in_process", "annotations": {}}},
-        "context": {"time": "2026-01-01T00:00:00.000Z", "session": {"id": "trial"}, "provenance": {"args": {}}},
+        "context": {
+            "time": "2026-01-01T00:00:00.000Z",
+            "session": {"id": "trial"},
+            "provenance": {"args": {}},
+        },
     }
 
 
@@ -59,5 +68,18 @@ def _problem(context: Context, said: str) -> Problem:
         if place and module.file.path == place["file"]:
             line = int(place["line"])
             source = module.file.text.split("\n")[line - 1].replace("\t", " ")
-            return Problem(module.file.path, line, 1, f"the policy engine refuses it: {text}", "Correct this rule.", source)
-    return Problem(context.modules[0].file.path, 1, 1, f"the policy engine refuses it: {text}", "Correct the rule it names.")
+            return Problem(
+                module.file.path,
+                line,
+                1,
+                f"the policy engine refuses it: {text}",
+                "Correct this rule.",
+                source,
+            )
+    return Problem(
+        context.modules[0].file.path,
+        1,
+        1,
+        f"the policy engine refuses it: {text}",
+        "Correct the rule it names.",
+    )
