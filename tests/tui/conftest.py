@@ -8,9 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from textual import events
+from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
 from fumehood_tui.app import FumehoodApp
+from fumehood_tui.fullview import FullView, Reader
 from fumehood_tui.store import Store
 from tui.fake import NOW, FakeLedger
 
@@ -47,13 +50,18 @@ class Hands:
         for _ in range(500):
             await self.pilot.pause(0.01)
             if is_true():
-                await self.pilot.pause()
+                await self.pilot.pause(0)
                 return
         raise AssertionError(f"never came true; the screen was:\n{self.screen()}")
 
     async def press(self, *keys: str) -> None:
-        await self.pilot.press(*keys)
-        await self.pilot.pause()
+        """Press *keys*, each handled before the next; Pilot would wait for an idle processor."""
+        for key in keys:
+            name = _character_to_key(key) if len(key) == 1 else key
+            self.app._driver.send_message(events.Key(name, key if len(key) == 1 else None))
+            for _ in range(3):
+                await self.pilot.pause(0)
+        await self.pilot.pause(0)
 
     async def ready(self) -> None:
         """All that was given has been read and drawn, and the settling time is over."""
@@ -62,6 +70,15 @@ class Hands:
         if wanted:
             await self.until(lambda: self.app.main.query_one("#detail").is_laid)
         self.later(1)
+
+    def is_view_laid(self) -> bool:
+        """The full view is open and its document laid out."""
+        screen = self.app.screen
+        return (
+            isinstance(screen, FullView)
+            and bool(screen.query("#reader"))
+            and screen.query_one(Reader).is_laid
+        )
 
     def screen(self) -> str:
         """What is on the terminal, as text."""
@@ -84,7 +101,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     @asynccontextmanager
     async def running(
-        ledger: FakeLedger | None = None, /, *, size: tuple[int, int] = (80, 24), exists: bool = True, **options
+        ledger: FakeLedger | None = None,
+        /,
+        *,
+        size: tuple[int, int] = (80, 24),
+        exists: bool = True,
+        **options,
     ) -> AsyncIterator[Hands]:
         monkeypatch.chdir(tmp_path)
         path = Path("ledger.db")

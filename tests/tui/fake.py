@@ -38,7 +38,9 @@ def approval(id: str = "7f3a91c2", /, **more: object) -> Approval:
         args=canonical({"order_id": "A-1", "amount_usd": 500}),
         injected=(),
         reasons=(
-            Approve("the amount is not known to come from the user", Risk.MEDIUM, rule="policies.refunds.approve"),
+            Approve(
+                "the amount is not known to come from the user", Risk.MEDIUM, rule="policies.refunds.approve"
+            ),
         ),
         policy_revision="sha256:" + "9" * 64,
         rules=("policies.refunds.approve",),

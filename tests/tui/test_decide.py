@@ -9,7 +9,6 @@ from fumehood.canonical import canonical
 from fumehood.errors import LedgerError
 from fumehood.model import Approve, Risk
 from fumehood_tui.dialogues import ConfirmDialogue, DenyDialogue
-from fumehood_tui.fullview import FullView
 from tui.fake import NOW, FakeLedger, approval, lost, three
 
 MEDIUM = (Approve("why", Risk.MEDIUM),)
@@ -129,7 +128,7 @@ async def test_a_changed_revision_must_be_looked_at_again(run) -> None:
     ledger = FakeLedger(medium("aaaa0000"))
     async with run(ledger) as hands:
         ledger.change("aaaa0000", revision=2, digest="d2", args=canonical({"amount_usd": 9999}))
-        await hands.until(lambda: "9999" in hands.screen())
+        await hands.until(lambda: '"amount_usd": 9999' in hands.screen())
         await hands.press("a")
         assert ledger.verdicts == []
         hands.later(1)
@@ -169,7 +168,7 @@ async def test_an_open_full_view_says_who_decided(run) -> None:
     ledger = FakeLedger(medium("81bc0000"))
     async with run(ledger) as hands:
         await hands.press("v")
-        await hands.until(lambda: isinstance(hands.app.screen, FullView))
+        await hands.until(hands.is_view_laid)
         view = hands.app.screen
         ledger.change("81bc0000", state=State.DENIED, decided_by="bob")
         await hands.until(lambda: view.is_over)
@@ -230,7 +229,7 @@ async def test_what_is_clipped_says_so_and_must_be_viewed_to_its_end(run) -> Non
         assert "press v" in hands.said
         assert ledger.verdicts == []
         await hands.press("v")
-        await hands.until(lambda: isinstance(hands.app.screen, FullView))
+        await hands.until(hands.is_view_laid)
         await hands.press("a")  # the beginning was seen, not the end
         assert "press v" in hands.screen()
         await hands.press("G", "escape")
@@ -243,19 +242,21 @@ async def test_the_full_view_decides_too_once_its_end_was_seen(run) -> None:
     ledger = FakeLedger([approval("81bc0000", reasons=MEDIUM, args=LONG)])
     async with run(ledger) as hands:
         await hands.press("v")
-        await hands.until(lambda: isinstance(hands.app.screen, FullView))
+        await hands.until(hands.is_view_laid)
         await hands.press("G", "a")
         await hands.until(lambda: ledger.verdicts)
         await hands.until(lambda: "Nothing is left to decide" in hands.screen())
 
 
 async def test_what_fits_the_full_view_was_seen_without_scrolling(run) -> None:
-    ledger = FakeLedger([approval("81bc0000", reasons=MEDIUM, args=canonical({str(n): n for n in range(10)}))])
+    ledger = FakeLedger(
+        [approval("81bc0000", reasons=MEDIUM, args=canonical({str(n): n for n in range(10)}))]
+    )
     async with run(ledger) as hands:
         await hands.press("a")
         assert "press v" in hands.said
         await hands.press("v")
-        await hands.until(lambda: isinstance(hands.app.screen, FullView))
+        await hands.until(hands.is_view_laid)
         await hands.press("G", "escape", "a")
         await hands.until(lambda: ledger.verdicts)
 
@@ -264,7 +265,7 @@ async def test_arguments_that_cannot_be_shown_cannot_be_approved(run) -> None:
     ledger = FakeLedger([approval("81bc0000", reasons=MEDIUM, args=b'{"a": 1, "a": 2}')])
     async with run(ledger) as hands:
         await hands.press("a", "v")
-        await hands.until(lambda: isinstance(hands.app.screen, FullView))
+        await hands.until(hands.is_view_laid)
         await hands.press("G", "a", "escape", "a")
         assert ledger.verdicts == []
         await hands.press("d", "enter")
@@ -278,7 +279,7 @@ async def test_a_megabyte_is_shown_and_can_be_decided(run) -> None:
     async with run(ledger) as hands:
         assert "clipped: +" in hands.screen()
         await hands.press("v")
-        await hands.until(lambda: isinstance(hands.app.screen, FullView) and "laying" not in hands.screen())
+        await hands.until(hands.is_view_laid)
         await hands.press("a")
         assert ledger.verdicts == []
         await hands.press("G", "a")

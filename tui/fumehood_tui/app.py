@@ -140,14 +140,14 @@ class FumehoodApp(App[None]):
         except (RuntimeError, CancelledError):
             if self.is_running:
                 raise
-            return False
-        return True
+        return self.is_running
 
     def _show(self, news: Snapshot | Trouble) -> None:
         if isinstance(news, Trouble):
             if news.message != self._trouble:
                 self._trouble = news.message
                 self._say(f"the ledger cannot be read: {news.message}", is_alarm=True)
+            self._tick()
             return
         if self._trouble:
             self._trouble = ""

@@ -15,9 +15,11 @@ from fumehood_tui.query import FilterError, Query, parse
 
 __all__ = ["Bar"]
 
+_EXAMPLE = "risk>=med tool:x agent:y text"
+
 
 class Bar(Horizontal):
-    """A status text, a filter input. Posts `Bar.Filtered` as the filter is typed."""
+    """A status text, a filter input. Posts `Bar.Filtered` on Enter: half a word would hide the wrong rows."""
 
     DEFAULT_CSS = """
     Bar { height: 1; background: $panel; padding: 0 1; }
@@ -31,34 +33,33 @@ class Bar(Horizontal):
 
     @dataclass
     class Filtered(Message):
-        """The filter is *query* now; `is_done`: the person has left the input."""
+        """The filter is *query* now."""
 
         query: Query
-        is_done: bool
 
     def __init__(self, *, id: str, glyphs: Glyphs) -> None:
         super().__init__(id=id)
         self._glyphs = glyphs
+        self._field = Input(placeholder=_EXAMPLE, compact=True, max_length=200, id="filter")
+        self._said = Static(Text(""), id="said", markup=False)
         self.said = ""
 
     def compose(self) -> ComposeResult:
         yield Static(Text("filter:"), id="slash", markup=False)
-        yield Input(placeholder="risk>=med tool:x agent:y text", compact=True, max_length=200, id="filter")
-        yield Static(Text(""), id="said", markup=False)
+        yield self._field
+        yield self._said
 
     def say(self, words: str, *, is_alarm: bool = False) -> None:
         """Show *words* (inert) until something else is said."""
         self.said = words
-        said = self.query_one("#said", Static)
-        said.update(Text(self._glyphs.plain(words), no_wrap=True, overflow="ellipsis"))
-        said.set_class(is_alarm, "-alarm")
+        self._said.update(Text(self._glyphs.plain(words), no_wrap=True, overflow="ellipsis"))
+        self._said.set_class(is_alarm, "-alarm")
 
     def open(self, text: str) -> None:
         """Let the person type a filter, beginning with *text*."""
         self.add_class("-typing")
-        field = self.query_one(Input)
-        field.value = text
-        field.focus()
+        self._field.value = text
+        self._field.focus()
 
     def close(self) -> None:
         self.remove_class("-typing")
@@ -66,17 +67,18 @@ class Bar(Horizontal):
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
         if self.has_class("-typing"):
-            self._filter(event.value, is_done=False)
+            self._parsed(event.value)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        self._filter(event.value, is_done=True)
+        if (query := self._parsed(event.value)) is not None:
+            self.post_message(self.Filtered(query))
 
-    def _filter(self, text: str, *, is_done: bool) -> None:
+    def _parsed(self, text: str) -> Query | None:
         try:
             query = parse(text)
         except FilterError as error:
             self.say(str(error), is_alarm=True)
-            return
+            return None
         self.say("")
-        self.post_message(self.Filtered(query, is_done))
+        return query

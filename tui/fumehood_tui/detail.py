@@ -26,7 +26,7 @@ class Detail(Paper, can_focus=False):
 
     COMPONENT_CLASSES: ClassVar[set[str]] = set(_PARTS.values())
     DEFAULT_CSS = """
-    Detail { overflow-y: hidden; }
+    Detail { overflow-y: hidden; scrollbar-gutter: auto; }
     Detail > .detail--high { color: $error; text-style: bold; }
     Detail > .detail--medium { color: $warning; text-style: bold; }
     Detail > .detail--low { color: $success; text-style: bold; }

@@ -119,9 +119,9 @@ class Lines(ScrollView, Generic[Item], can_focus=True):
         height = max(1, self.size.height)
         top = self.scroll_offset.y
         if self._at < top:
-            self.scroll_to(y=self._at, animate=False)
+            self.scroll_to(y=self._at, animate=False, immediate=True)
         elif self._at >= top + height:
-            self.scroll_to(y=self._at - height + 1, animate=False)
+            self.scroll_to(y=self._at - height + 1, animate=False, immediate=True)
 
     # keys and mouse
 

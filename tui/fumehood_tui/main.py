@@ -55,18 +55,22 @@ class MainScreen(Screen[None]):
 
     def __init__(self, glyphs: Glyphs) -> None:
         super().__init__()
-        self._glyphs = glyphs
+        self.header = Header(id="header", glyphs=glyphs)
+        self.pending = Pending(id="pending", glyphs=glyphs)
+        self.detail = Detail(id="detail", glyphs=glyphs)
+        self.trace = Trace(id="trace", glyphs=glyphs)
+        self.bar = Bar(id="bar", glyphs=glyphs)
         self._query = EVERYTHING
         self._snapshot: Snapshot | None = None
         self._shown: Key | None = None
 
     def compose(self) -> ComposeResult:
-        yield Header(id="header", glyphs=self._glyphs)
+        yield self.header
         with Horizontal(id="desk"):
-            yield Pending(id="pending", glyphs=self._glyphs)
-            yield Detail(id="detail", glyphs=self._glyphs)
-        yield Trace(id="trace", glyphs=self._glyphs)
-        yield Bar(id="bar", glyphs=self._glyphs)
+            yield self.pending
+            yield self.detail
+        yield self.trace
+        yield self.bar
         yield Footer(show_command_palette=False)
 
     # values in
@@ -74,44 +78,44 @@ class MainScreen(Screen[None]):
     @property
     def selected(self) -> Request | None:
         """The request under the cursor."""
-        return self.query_one(Pending).current
+        return self.pending.current
 
     def show(self, snapshot: Snapshot) -> None:
         """Show a reading of the ledger."""
         self._snapshot = snapshot
-        self.query_one(Header).show(snapshot)
-        self.query_one(Trace).append(snapshot.rows, is_reset=snapshot.is_reset)
+        self.header.show(snapshot)
+        self.trace.append(snapshot.rows, is_reset=snapshot.is_reset)
         self._list()
 
     def show_document(self, request: Request, document: Document | None, *, trouble: str = "") -> None:
         """Show what is known of *request*, if it is still the selected one."""
         if self.selected is not None and self.selected.key == request.key:
             self._shown = request.key
-            self.query_one(Detail).show(request, document, trouble=trouble)
+            self.detail.show(request, document, trouble=trouble)
 
     def tick(self, now: float, pulse: Pulse) -> None:
         """It is *now* (Unix seconds)."""
         source = self._snapshot.source if self._snapshot else None
-        self.query_one(Header).tick(now, pulse)
-        self.query_one(Pending).tick(now, source)
-        self.query_one(Detail).tick(now)
-        self.query_one(Trace).tick(now, source)
+        self.header.tick(now, pulse)
+        self.pending.tick(now, source)
+        self.detail.tick(now)
+        self.trace.tick(now, source)
 
     def say(self, words: str, *, is_alarm: bool = False) -> None:
         """Tell the person *words* (inert)."""
-        self.query_one(Bar).say(words, is_alarm=is_alarm)
+        self.bar.say(words, is_alarm=is_alarm)
 
     def _list(self) -> None:
         every = self._snapshot.requests if self._snapshot else ()
         rows = [request for request in every if self._query.accepts_request(request)]
-        self.query_one(Pending).show(rows, total=len(every), filter_text=self._query.text)
+        self.pending.show(rows, total=len(every), filter_text=self._query.text)
 
     # messages of the widgets
 
     def on_pending_selected(self, message: Pending.Selected) -> None:
         """Empty the detail pane at once: it must never show another request than the selected one."""
         self._shown = message.request.key if message.request else None
-        self.query_one(Detail).show(message.request, None)
+        self.detail.show(message.request, None)
 
     def on_detail_shown_whole(self, message: Detail.ShownWhole) -> None:
         message.stop()
@@ -120,8 +124,7 @@ class MainScreen(Screen[None]):
     def on_bar_filtered(self, message: Bar.Filtered) -> None:
         message.stop()
         self._choose(message.query)
-        if message.is_done:
-            self._leave_filter()
+        self._leave_filter()
 
     # keys
 
@@ -139,11 +142,10 @@ class MainScreen(Screen[None]):
         self.post_message(StopWanted(self._near() or self.selected))
 
     def action_filter(self) -> None:
-        self.query_one(Bar).open(self._query.text)
+        self.bar.open(self._query.text)
 
     def action_follow(self) -> None:
-        trace = self.query_one(Trace)
-        trace.follow(not trace.is_following)
+        self.trace.follow(not self.trace.is_following)
 
     def action_clear(self) -> None:
         self._choose(EVERYTHING)
@@ -151,17 +153,15 @@ class MainScreen(Screen[None]):
         self._leave_filter()
 
     def _near(self) -> Request | Row | None:
-        trace = self.query_one(Trace)
-        return trace.latest if trace.has_focus else self.selected
+        return self.trace.latest if self.trace.has_focus else self.selected
 
     def _choose(self, query: Query) -> None:
         if query != self._query:
             self._query = query
-            self.query_one(Trace).choose(query)
+            self.trace.choose(query)
             self._list()
 
     def _leave_filter(self) -> None:
-        bar = self.query_one(Bar)
-        if bar.has_class("-typing"):
-            bar.close()
-            self.query_one(Pending).focus()
+        if self.bar.has_class("-typing"):
+            self.bar.close()
+            self.pending.focus()

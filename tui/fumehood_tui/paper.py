@@ -30,7 +30,7 @@ class Paper(ScrollView, can_focus=True):
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"paper--label", "paper--dim", *_PARTS.values()}
     DEFAULT_CSS = """
-    Paper { overflow-x: hidden; scrollbar-size-vertical: 1; }
+    Paper { overflow-x: hidden; scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
     Paper > .paper--label { color: $accent; }
     Paper > .paper--value { color: $foreground; }
     Paper > .paper--plain { color: $foreground; }
@@ -53,7 +53,7 @@ class Paper(ScrollView, can_focus=True):
         """Show *document*, or nothing."""
         self._document = document
         self.lines, self.is_laid = [], False
-        self.scroll_to(y=0, animate=False)
+        self.scroll_to(y=0, animate=False, immediate=True)
         self._arrange()
 
     def on_resize(self) -> None:

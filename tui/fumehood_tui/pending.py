@@ -92,7 +92,7 @@ class Pending(Lines[Request]):
             where = ["", "Waiting for the ledger:", *_folded(source.path, self.size.width - 2)]
             return [*where, "", "The first guarded call makes it.", "Another one? fumehood tui --ledger PATH"]
         if self._is_filtered:
-            return ["", "Nothing that waits passes the filter.", "/ changes it, Esc clears it."]
+            return ["", "Nothing passes the filter.", "/ changes it, Esc clears it."]
         last = "Nobody has written to it yet."
         if source.last_at is not None:
             last = f"Last: {source.last_writer}, {age(self._now - source.last_at)} ago"

@@ -90,13 +90,15 @@ class Trace(Lines[Row]):
         self._shown.extend(rows)
         if lost and not self.is_following:  # what is looked at stays where it is on the screen
             self._at = max(0, self._at - lost)
-            self.scroll_to(y=max(0, self.scroll_offset.y - lost), animate=False)
+            self.scroll_to(y=max(0, self.scroll_offset.y - lost), animate=False, immediate=True)
         self._settled()
 
     def _settled(self) -> None:
         self.virtual_size = Size(self.size.width, max(1, len(self._shown)))
         if self.is_following:
-            self.scroll_to(y=max(0, len(self._shown) - self.size.height), animate=False, force=True)
+            self.scroll_to(
+                y=max(0, len(self._shown) - self.size.height), animate=False, force=True, immediate=True
+            )
         self.refresh()
 
     def _title(self) -> None:
