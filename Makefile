@@ -10,6 +10,7 @@ JOBS ?= 2
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 export VENV PYTHON
+export NO_MKDOCS_2_WARNING := 1
 BIN := $(abspath $(VENV))/bin
 
 .DEFAULT_GOAL := help

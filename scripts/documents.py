@@ -8,7 +8,8 @@ What runs: every ```python block (blocks of one file share their names, in order
 line "..." stands for any lines and "…" within a line for any text). ```json blocks must parse, ```rego
 blocks must pass the load gate. A block with the comment `<!-- shown: why -->` on the line before it
 is only shown. After `<!-- file: name -->` a block is written to that file, for the commands that follow;
-Python in a file is run by them, not by itself.
+Python in a file is run by them, not by itself. A comment `<!-- python: … -->` holds Python that
+readers need not see; it runs in its place.
 
 Each document runs in an empty folder of its own, with its own ledger.
 """
@@ -29,6 +30,7 @@ FENCE = re.compile(
     r"(?P<before>^[^\n]*\n)?^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<body>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
+HIDDEN = re.compile(r"^<!-- python:\n(?P<body>.*?)^-->$", re.MULTILINE | re.DOTALL)
 MARK = re.compile(r"<!-- *(?P<word>shown|file): *(?P<what>[^>]*?) *-->")
 TIMEOUT_S = 120
 
@@ -56,7 +58,15 @@ class Findings:
 
 def blocks(text: str) -> list[Block]:
     """The fenced blocks of a Markdown *text*."""
-    return [_block(found, text) for found in FENCE.finditer(text)]
+    fenced = [_block(found, text) for found in FENCE.finditer(text)]
+    hidden = [
+        Block("python", h["body"], h.start(), h.end(), _line(text, h.start())) for h in HIDDEN.finditer(text)
+    ]
+    return sorted(fenced + hidden, key=lambda block: block.start)
+
+
+def _line(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
 
 
 def _block(found: re.Match[str], text: str) -> Block:
@@ -66,7 +76,7 @@ def _block(found: re.Match[str], text: str) -> Block:
         found["body"],
         found.start("body"),
         found.end("body"),
-        text.count("\n", 0, found.start("body")) + 1,
+        _line(text, found.start("body")),
         is_shown_only=bool(mark and mark["word"] == "shown"),
         file=mark["what"] if mark and mark["word"] == "file" else None,
     )
@@ -119,8 +129,7 @@ def _check_rego(block: Block, where: str, place: Path, findings: Findings) -> No
 def _run_console(block: Block, where: str, place: Path, findings: Findings) -> None:
     made: list[str] = []
     for command, shown in conversation(block.body):
-        answer = _execute(["sh", "-c", command], place)
-        printed = answer.stdout + answer.stderr
+        printed = _execute(["sh", "-c", f"exec 2>&1\n{command}"], place).stdout
         is_true = matches(shown, printed)
         if not is_true:
             findings.problems.append(f"{where}: $ {command}\n--- shown\n{shown}--- printed\n{printed}")
