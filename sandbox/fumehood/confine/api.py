@@ -324,9 +324,10 @@ def _digest(setup: dict[str, Any]) -> str:
 
 
 def _timeout_s(spec: Spec, profile: Profile) -> float:
-    """The caller's, else the profile's; a policy's limit bounds both."""
-    wanted = spec.timeout_s if spec.timeout_s is not None else profile.limits.timeout_s
-    bounded = min(wanted, profile.limits.timeout_s) if "timeout_s" in spec.limits else wanted
+    """The caller's, else the profile's. A limit that a policy set bounds the caller's, our default does not."""
+    limit = profile.limits.timeout_s
+    wanted = spec.timeout_s if spec.timeout_s is not None else limit
+    bounded = min(wanted, limit) if "timeout_s" in profile.limits.model_fields_set else wanted
     if not 0 < bounded <= 86_400:
         raise ValueError(f"timeout_s is {bounded}; more than 0 and at most 86400 seconds are possible")
     return bounded

@@ -209,7 +209,8 @@ def _set_limit(name: str, value: int) -> None:
         return
     hard = resource.getrlimit(kind)[1]
     bounded = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    resource.setrlimit(kind, (bounded, bounded))
+    grace = 1 if name == "CPU" and bounded == value and hard != value else 0  # SIGXCPU first, SIGKILL after
+    resource.setrlimit(kind, (bounded, bounded + grace))
 
 
 # --- the root file system ----------------------------------------------------------------------------

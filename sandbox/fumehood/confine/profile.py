@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from fumehood.errors import ConfinementError
+
+if TYPE_CHECKING:
+    from fumehood.model import Confine
 
 _MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
@@ -185,7 +188,8 @@ def _meet(a: Profile, b: Profile) -> Profile:
 
 
 def _least(a: Limits, b: Limits) -> Limits:
-    return Limits(**{name: min(getattr(a, name), getattr(b, name)) for name in Limits.model_fields})
+    chosen = a.model_fields_set | b.model_fields_set
+    return Limits(**{name: min(getattr(a, name), getattr(b, name)) for name in chosen})
 
 
 def _common(a: Sequence[str], b: Sequence[str]) -> tuple[str, ...]:
@@ -220,11 +224,36 @@ def extend(
     reads = [checked_path(p, forbidden_paths=forbidden_paths) for p in read]
     writes = [checked_path(p, forbidden_paths=forbidden_paths) for p in write]
     try:
-        bounds = Limits(**{**profile.limits.model_dump(), **(limits or {})})
+        bounds = Limits(**{**profile.limits.model_dump(exclude_unset=True), **(limits or {})})
     except ValidationError as error:
         raise ConfinementError(f"limits: {error}", layer="profile", remedy=_PROFILE) from error
     added = {"read": (*profile.read, *reads), "write": (*profile.write, *writes), "limits": bounds}
     return profile.model_copy(update=added)
+
+
+def from_obligations(obligations: Sequence[Confine], *, forbidden_paths: Sequence[str] = ()) -> Profile:
+    """What a decision's `confine` obligations come to: each profile with its paths and limits, then their meet.
+
+    Raises:
+        ConfinementError: as `extend`; or a rule asks for network or staged files, which nothing here gives.
+    """
+    for obligation in obligations:
+        if obligation.network or obligation.stage:
+            raise ConfinementError(
+                f"{obligation.profile}: network and stage are not available",
+                layer="profile",
+                remedy="Leave them out of the confine rule.",
+            )
+    return merge(
+        extend(
+            named(obligation.profile),
+            read=obligation.read,
+            write=obligation.write,
+            limits=dict(obligation.limits),
+            forbidden_paths=forbidden_paths,
+        )
+        for obligation in obligations
+    )
 
 
 def checked_path(path: str | os.PathLike[str], *, forbidden_paths: Sequence[str] = ()) -> str:

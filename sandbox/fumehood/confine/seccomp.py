@@ -208,7 +208,8 @@ def _clones(spec: FilterSpec) -> tuple[Rule, ...]:
             Rule("clone3", Answer.ENOSYS),
         )
     threads = Rule("clone", Answer.ALLOW, (Match(0, thread, new_any | thread),))
-    return threads, Rule("clone3", Answer.ENOSYS), Rule("fork", Answer.EPERM), Rule("vfork", Answer.EPERM)
+    processes = Rule("clone", Answer.EPERM, (Match(0, 0, thread),))
+    return threads, processes, Rule("clone3", Answer.ENOSYS), Rule("fork", Answer.EPERM), Rule("vfork", Answer.EPERM)
 
 
 def _execs(spec: FilterSpec) -> tuple[Rule, ...]:
