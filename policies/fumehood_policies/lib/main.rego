@@ -119,14 +119,16 @@ _granting contains _full(name, rule) if {
 	value == true
 }
 
-_refusals contains {"code": _code[rule], "rule": _full(name, rule), "item": item} if {
+_refusals contains {"code": code, "rule": _full(name, rule), "item": item} if {
 	some [name, rule, value] in _said
+	code := _code[rule]
 	is_set(value)
 	some item in value
 }
 
-_asked contains {"type": _type[rule], "rule": _full(name, rule), "item": item} if {
+_asked contains {"type": type, "rule": _full(name, rule), "item": item} if {
 	some [name, rule, value] in _said
+	type := _type[rule]
 	is_set(value)
 	some item in value
 }

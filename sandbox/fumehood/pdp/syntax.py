@@ -192,6 +192,19 @@ def walk(value: object) -> Iterator[tuple[str, Node]]:
             stack.extend(reversed(here))
 
 
+def parts_of(node: Node) -> Iterator[Node]:
+    """The values that a written-out object, list or set holds, nested ones too; of anything else, itself."""
+    kind, body = kind_of(node)
+    if kind == "Object":
+        for _, _, item in cast("list[tuple[object, Node, Node]]", body["fields"]):
+            yield from parts_of(item)
+    elif kind in ("Array", "Set"):
+        for item in cast("list[Node]", body["items"]):
+            yield from parts_of(item)
+    else:
+        yield node
+
+
 def references(value: object) -> Iterator[tuple[Node, Ref]]:
     """The longest reference at each place below *value* where one stands."""
     inside: set[int] = set()

@@ -4,7 +4,7 @@
 #   Small refunds that the user asked for run at once; a refund whose amount or order the user did not
 #   name waits for a person; a large one never runs.
 # custom:
-#   controls: [ASI01, ASI02, LLM01, LLM06]
+#   controls: [ASI01, ASI02, LLM01:2025, LLM06:2025, AML.T0051.001, AML.T0053]
 package policies.refunds
 
 import data.fumehood.call
@@ -27,7 +27,7 @@ permit if {
 # METADATA
 # title: Large refunds are never automatic
 # custom:
-#   controls: [ASI02]
+#   controls: [ASI02, LLM06:2025, AML.T0053]
 deny contains {
 	"reason": "refunds above $1,000 are never automatic",
 	"remedy": "Ask a colleague to issue it by hand.",
@@ -41,12 +41,12 @@ deny contains {
 # title: The amount must come from the user
 # description: An amount found only in a ticket, or nowhere, may be an instruction hidden in the ticket.
 # custom:
-#   controls: [ASI01, LLM01]
+#   controls: [ASI01, LLM01:2025, AML.T0051.001]
 approve contains {
 	"reason": "the amount is not known to come from the user",
 	"risk": "high",
 	"timeout_s": 300,
-	"controls": ["ASI01", "LLM01"],
+	"controls": ["ASI01", "LLM01:2025"],
 } if {
 	call.tool == "issue_refund"
 	not _is_amount_trusted
@@ -55,12 +55,12 @@ approve contains {
 # METADATA
 # title: The order must come from the user
 # custom:
-#   controls: [ASI01, LLM01]
+#   controls: [ASI01, LLM01:2025, AML.T0051.001]
 approve contains {
 	"reason": "the order is not known to come from the user",
 	"risk": "high",
 	"timeout_s": 300,
-	"controls": ["ASI01", "LLM01"],
+	"controls": ["ASI01", "LLM01:2025"],
 } if {
 	call.tool == "issue_refund"
 	not _is_order_trusted

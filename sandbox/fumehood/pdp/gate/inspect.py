@@ -14,6 +14,7 @@ from fumehood.pdp.gate.context import Context
 from fumehood.pdp.gate.cycles import check_recursion
 from fumehood.pdp.gate.data import gather
 from fumehood.pdp.gate.grants import check_grants
+from fumehood.pdp.gate.heads import check_heads
 from fumehood.pdp.gate.items import check_items
 from fumehood.pdp.gate.names import check_names
 from fumehood.pdp.gate.negation import check_negation
@@ -33,6 +34,7 @@ _CHECKS: Sequence[Sequence[Callable[[Context], Iterator[Problem]]]] = (
         check_references,
         check_variables,
         check_negation,
+        check_heads,
         check_recursion,
         check_grants,
     ),
