@@ -70,7 +70,8 @@ def describe_ledger(ledger: Ledger) -> str:
     writer = ledger.writer()
     if writer is None:
         return f"ledger {inert(ledger.path)}, nothing written yet"
-    who = f"{inert(writer.agent) or 'an operator'} ({inert(writer.program)}, pid {writer.pid})"
+    about = f", about {inert(writer.agent)}" if writer.agent else ""
+    who = f"{inert(writer.program)} (pid {writer.pid}){about}"
     return f"ledger {inert(ledger.path)}, last written {ago(writer.at)} ago by {who}"
 
 

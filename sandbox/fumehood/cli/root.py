@@ -132,6 +132,9 @@ def _report(error: Exception, *, as_json: bool) -> int:
 def _show_usage(error: click.ClickException, *, as_json: bool) -> int:
     from fumehood.cli import failures
 
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return error.exit_code
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is not None and not as_json:
         click.echo(f"{context.get_usage()}\nTry '{context.command_path} --help' for help.", err=True)

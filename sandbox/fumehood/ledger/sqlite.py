@@ -101,14 +101,14 @@ class _Hands:
             if self.lease is not None:
                 self.lease.release()
 
-    def abandon(self) -> None:
-        """In a forked child."""
+    def abandon(self) -> bool:
+        """In a forked child; False if it can never open this ledger."""
         if self.lease is not None:
             self.lease.abandon()
         if self.ear is not None:
             self.ear.abandon()
         self.bell.close()
-        self.store.abandon()
+        return self.store.abandon()
 
     def _commit(self, events: Sequence[NewEvent]) -> None:
         writer = self.writer
@@ -128,12 +128,17 @@ class SqliteLedger:
         self._durability = durability
         self._is_readonly = is_readonly
         self._is_closed = False
+        self._is_spoilt = False
         self._lock = threading.Lock()
         self._held: _Hands | None = self._reach()
         with self._held.store.read() as db:
             self._origin = str(db.execute("SELECT value FROM meta WHERE name = 'origin'").fetchone()[0])
         me = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: _forked(me))
+        os.register_at_fork(
+            before=lambda: _around_fork(me, SqliteLedger._before_fork),
+            after_in_parent=lambda: _around_fork(me, SqliteLedger._after_fork),
+            after_in_child=lambda: _around_fork(me, SqliteLedger._in_child),
+        )
         atexit.register(_at_exit, me)
 
     # --- identity ---
@@ -408,6 +413,12 @@ class SqliteLedger:
         if hands is not None:
             return hands
         with self._lock:
+            if self._is_spoilt:
+                raise LedgerError(
+                    "a program forked this process behind Python's back while the ledger was open; "
+                    "open it after the fork",
+                    code="ledger_forked",
+                )
             if self._is_closed:
                 raise LedgerError(f"the ledger {self._path} is closed", code="ledger_closed")
             if self._held is None:
@@ -444,10 +455,20 @@ class SqliteLedger:
         with self._hands.store.read() as db:
             return approvals.get(db, approval.id)
 
-    def _fork(self) -> None:
+    def _before_fork(self) -> None:
+        self._lock.acquire()
+        if self._held is not None:
+            self._held.store.pause()
+
+    def _after_fork(self) -> None:
+        if self._held is not None:
+            self._held.store.resume()
+        self._lock.release()
+
+    def _in_child(self) -> None:
         held, self._held, self._lock = self._held, None, threading.Lock()
         if held is not None:
-            held.abandon()
+            self._is_spoilt = not held.abandon()
 
 
 _GONE = "the caller is gone"
@@ -486,10 +507,10 @@ def open_ledger(
     return SqliteLedger(where, durability=durability, is_readonly=readonly)
 
 
-def _forked(me: weakref.ref[SqliteLedger]) -> None:
+def _around_fork(me: weakref.ref[SqliteLedger], step: Callable[[SqliteLedger], None]) -> None:
     ledger = me()
     if ledger is not None:
-        ledger._fork()
+        step(ledger)
 
 
 def _at_exit(me: weakref.ref[SqliteLedger]) -> None:

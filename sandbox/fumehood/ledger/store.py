@@ -5,8 +5,10 @@ whatever the time-out (https://sqlite.org/lang_transaction.html). SQLite's own l
 of eight writers can starve for seconds; two `flock`s in front of it make a queue: whoever waits
 stands in the door, and who just wrote must queue again. Checkpoints run apart from commits.
 
-SQLite's errors become `LedgerError` here. A forked child must not even close what it inherited
-(https://sqlite.org/howtocorrupt.html, 2.6): `abandon` leaks the connections on purpose.
+SQLite keeps what it knows of POSIX locks in the process, and a fork copies that knowledge without the
+locks: a child that opened the same file again would believe that it holds locks which are its
+parent's (https://sqlite.org/howtocorrupt.html, 2.6). So every connection is closed for the moment of
+a fork (`pause`), and both sides open anew. SQLite's errors become `LedgerError` here.
 """
 
 from __future__ import annotations
@@ -42,11 +44,14 @@ class Store:
         self._durability = durability
         self._lock = threading.Lock()
         self._readers: deque[sqlite3.Connection] = deque()
+        self._turn = threading.Condition()
+        self._reading = 0
+        self._is_paused = False
         self._commits = 0
         self._gate = _Gate(files.sidecar(path))
-        self._writer = self._connect()
         self._inode = path.stat().st_ino
-        self._prepare()
+        self._writer: sqlite3.Connection | None = self._connect()
+        self._prepare(self._writer)
 
     def write(self) -> _Write:
         """A transaction: committed when the block ends, rolled back if it raises."""
@@ -81,29 +86,50 @@ class Store:
     def close(self) -> None:
         """Close all connections; the last process to do so checkpoints."""
         with self._lock:
-            while self._readers:
-                self._readers.pop().close()
-            self._writer.close()
+            self._disconnect()
             self._gate.close()
 
-    def abandon(self) -> None:
-        """In a forked child: forget everything and touch nothing that the parent uses."""
-        import ctypes
+    def pause(self) -> None:
+        """Before a fork: let every transaction and read end, then close all connections."""
+        with self._turn:
+            self._is_paused = True
+            self._turn.wait_for(lambda: self._reading == 0)
+        self._lock.acquire()
+        self._disconnect()
 
+    def resume(self) -> None:
+        """In the parent, after the fork."""
+        self._lock.release()
+        with self._turn:
+            self._is_paused = False
+            self._turn.notify_all()
+
+    def abandon(self) -> bool:
+        """In the forked child, which needs a store of its own; False if SQLite was in use at the fork.
+
+        Then the fork was made without `os.fork` (by a C program, say), and SQLite can never be used
+        on this file in this process.
+        """
         self._gate.close()
-        for connection in (self._writer, *self._readers):
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+        return self._is_paused
 
-    def _prepare(self) -> None:
+    def _prepare(self, db: sqlite3.Connection) -> None:
         with _mapped():
             if self.is_readonly:
-                schema.check(self._writer, str(self.path))
+                schema.check(db, str(self.path))
                 return
-            if self._writer.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
                 with self._gate:
-                    self._writer.execute("PRAGMA journal_mode = WAL")
-        with self.write() as db:
-            schema.prepare(db, str(self.path))
+                    db.execute("PRAGMA journal_mode = WAL")
+        with self.write() as writer:
+            schema.prepare(writer, str(self.path))
+
+    def _disconnect(self) -> None:
+        while self._readers:
+            self._readers.pop().close()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
     def _connect(self) -> sqlite3.Connection:
         mode = "ro" if self.is_readonly else "rw"
@@ -128,30 +154,27 @@ class Store:
             self._gate.enter()
             try:
                 self._check_file()
-                self._writer.execute("BEGIN IMMEDIATE")
+                db = self._writer = self._writer or self._connect()
+                db.execute("BEGIN IMMEDIATE")
             except BaseException:
                 self._gate.leave()
                 raise
         except BaseException as error:
             self._lock.release()
             raise _as_ledger_error(error) from error
-        return self._writer
+        return db
 
-    def _end(self, *, is_good: bool) -> None:
+    def _end(self, db: sqlite3.Connection, *, is_good: bool) -> None:
         try:
-            self._writer.execute("COMMIT" if is_good else "ROLLBACK")
+            db.execute("COMMIT" if is_good else "ROLLBACK")
             self._commits += 1
         except sqlite3.Error as error:
-            self._roll_back()
-            raise _as_ledger_error(error) from error
+            _roll_back(db)
+            if is_good:
+                raise _as_ledger_error(error) from error
         finally:
             self._gate.leave()
             self._lock.release()
-
-    def _roll_back(self) -> None:
-        if self._writer.in_transaction:
-            with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back by itself
-                self._writer.execute("ROLLBACK")
 
     def _check_file(self) -> None:
         """A ledger that was deleted or replaced under us records nothing: nobody would read it."""
@@ -168,33 +191,47 @@ class Store:
             )
 
     def _borrow(self) -> sqlite3.Connection:
+        with self._turn:
+            while self._is_paused:
+                self._turn.wait()
+            self._reading += 1
+            db = self._readers.pop() if self._readers else None
         try:
-            return self._readers.pop()
-        except IndexError:
-            return self._connect()
+            return db if db is not None else self._connect()
+        except BaseException:
+            self._leave()
+            raise
 
     def _give_back(self, db: sqlite3.Connection, *, is_good: bool) -> None:
         if is_good and len(self._readers) < _READERS:
             self._readers.append(db)
         else:
             db.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        with self._turn:
+            self._reading -= 1
+            if self._is_paused:
+                self._turn.notify_all()
 
 
 class _Write:
     """`with store.write() as db`. A class, as a generator would cost more than the lock."""
 
-    __slots__ = ("_store",)
+    __slots__ = ("_db", "_store")
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def __enter__(self) -> sqlite3.Connection:
-        return self._store._begin()
+        self._db = self._store._begin()
+        return self._db
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._store._end(is_good=error is None)
+        self._store._end(self._db, is_good=error is None)
         _raise_mapped(error)
 
 
@@ -244,6 +281,12 @@ class _Gate:
 
     def __exit__(self, *_: object) -> None:
         self.leave()
+
+
+def _roll_back(db: sqlite3.Connection) -> None:
+    if db.in_transaction:
+        with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back by itself
+            db.execute("ROLLBACK")
 
 
 def _open_lock(path: Path) -> int:
