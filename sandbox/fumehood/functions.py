@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
@@ -142,7 +143,7 @@ def jsonable(result: object) -> tuple[JSON, bool]:
 
 def _schema(name: str, function: Callable[..., object]) -> type[BaseModel]:
     try:
-        hints = get_type_hints(function, include_extras=True)
+        hints = get_type_hints(_hinted(function), include_extras=True)
     except (NameError, TypeError) as error:
         raise ConfigError(f"{name}: its type hints cannot be resolved: {error}") from error
     fields: dict[str, Any] = {}
@@ -160,6 +161,14 @@ def _schema(name: str, function: Callable[..., object]) -> type[BaseModel]:
         return create_model(f"{name}_arguments", __config__=config, **fields)
     except (PydanticSchemaGenerationError, NameError, ValueError) as error:
         raise ConfigError(f"{name}: its arguments have no schema: {error}") from error
+
+
+def _hinted(function: Callable[..., object]) -> Callable[..., object]:
+    """What carries the type hints: of a partial its function, of an object its `__call__`."""
+    if isinstance(function, functools.partial):
+        return _hinted(function.func)
+    is_routine = inspect.isroutine(function) or inspect.isclass(function)
+    return function if is_routine else cast("Callable[..., object]", type(function).__call__)
 
 
 def _flat(signature: inspect.Signature, bound: Mapping[str, object]) -> dict[str, object]:

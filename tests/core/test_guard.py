@@ -41,6 +41,7 @@ limit contains {"key": "limited", "max": 3, "per_s": 3600} if call.tool == "limi
 
 withhold contains "the result names a password" if {
 	call.tool == "leak"
+	is_string(call.result)
 	contains(call.result, "password")
 }
 
