@@ -10,7 +10,7 @@ from typing import cast
 from fumehood.approval import Approval, IllegalTransition, Move, State, Verdict, next_state
 from fumehood.canonical import canonical
 from fumehood.errors import LedgerError
-from fumehood.ledger.protocol import Event, Ledger, Stop, StopScope
+from fumehood.ledger.protocol import Event, Ledger, Stop, StopScope, Writer
 from fumehood.model import Approve, Risk
 
 NOW = 1_763_900_000.0
@@ -132,9 +132,10 @@ class FakeLedger:
         self._watchers.append(callback)
         return lambda: self._watchers.remove(callback)
 
-    def reap(self) -> int:
+    def writer(self) -> Writer | None:
         self._called()
-        return 0
+        last = self.trace[-1] if self.trace else None
+        return Writer(last.agent, 4242, "agent.py", last.at) if last else None
 
     def approvals(self, states: Sequence[State] = (State.PENDING,), /, *, limit: int = 500) -> list[Approval]:
         self._called()

@@ -225,7 +225,9 @@ async def test_an_empty_inbox_names_its_ledger_and_last_writer(run) -> None:
     async with run(FakeLedger(events=[event(1, at=NOW - 65, agent="ops-bot")])) as hands:
         screen = hands.screen()
         assert "Nothing waits for you" in screen
-        assert "Last: ops-bot, 1:0" in screen
+        assert "Last written 1:0" in screen
+        assert "by ops-bot" in screen
+        assert "(agent.py, pid 4242)" in screen
         assert "ledger ledger.db" in screen
 
 
@@ -233,8 +235,7 @@ async def test_stale_is_said_when_no_reading_comes(run) -> None:
     ledger = FakeLedger(three())
     async with run(ledger) as hands:
         gate = threading.Event()
-        ledger.reap = lambda: gate.wait(30)
-        hands.store._reaped_at = float("-inf")
+        ledger.writer = lambda: gate.wait(30) and None
         ledger.ring()
         await asyncio.sleep(0.15)
         hands.later(STALE_S + 0.1)
@@ -282,8 +283,7 @@ async def test_a_slow_ledger_does_not_stop_the_keys(run) -> None:
     ledger = FakeLedger(three())
     async with run(ledger) as hands:
         gate = threading.Event()
-        ledger.reap = lambda: gate.wait(30)
-        hands.store._reaped_at = float("-inf")
+        ledger.writer = lambda: gate.wait(30) and None
         ledger.ring()
         await hands.press("j", "j")
         assert hands.selected == "82aa5e10"

@@ -108,7 +108,11 @@ def test_the_source_names_the_last_writer_and_when(file: Path) -> None:
     source = (
         store_on(FakeLedger(events=[event(1), event(2, agent="ops-bot", at=NOW - 5)]), file).poll().source
     )
-    assert (source.last_writer, source.last_at) == ("ops-bot", NOW - 5)
+    assert (source.last_writer, source.last_program, source.last_at) == (
+        "ops-bot",
+        "agent.py, pid 4242",
+        NOW - 5,
+    )
     assert store_on(FakeLedger(), file).poll().source.last_at is None
 
 

@@ -43,12 +43,12 @@ def test_a_rate_is_short() -> None:
     assert [rate(x) for x in (0, 0.44, 12.3, 1900)] == ["0 ev/s", "0.4 ev/s", "12 ev/s", "1.9k ev/s"]
 
 
-@given(ANY_TEXT.map(inert), st.integers(1, 40))
+@given(ANY_TEXT.map(inert).map(UNICODE.plain), st.integers(1, 40))
 def test_fitted_fills_its_width_exactly(text: str, width: int) -> None:
     assert cell_len(fitted(text, width)) == width
 
 
-@given(ANY_TEXT.map(inert), st.integers(2, 40))
+@given(ANY_TEXT.map(inert).map(UNICODE.plain), st.integers(2, 40))
 def test_chopped_loses_nothing(text: str, width: int) -> None:
     pieces = chopped(text, width)
     assert "".join(pieces) == text
@@ -128,7 +128,7 @@ def test_laying_out_loses_nothing_and_fits(text: str, width: int) -> None:
         room = width if role is Role.VALUE else width - LABEL
         assert all(cell_len(line.text.rstrip(" ")) <= room for line in lines)
         whole = lines[0].text + "".join(line.text.removeprefix("↪ ") for line in lines[1:])
-        assert whole == inert(text)
+        assert whole == UNICODE.plain(inert(text))
 
 
 def test_a_megabyte_is_laid_out_whole() -> None:
@@ -167,3 +167,9 @@ def test_the_backstop_takes_links_and_colours_out() -> None:
 def test_ascii_spells_what_it_cannot_draw() -> None:
     assert ASCII.plain("⟨U+202E⟩ é…") == "<U+202E> <U+00E9>..."
     assert UNICODE.plain("é") == "é"
+
+
+def test_what_terminals_count_differently_is_spelt_out() -> None:
+    assert UNICODE.plain("👍\U0001f3fb") == "👍⟨U+1F3FB⟩"
+    assert UNICODE.plain("\U0001f1e9\U0001f1ea") == "⟨U+1F1E9⟩⟨U+1F1EA⟩"
+    assert UNICODE.plain("e\u0301 日本") == "e\u0301 日本"

@@ -126,7 +126,7 @@ class FumehoodApp(App[None]):
             self._moved.clear()
             try:
                 news: Snapshot | Trouble = self._store.poll()
-            except (LedgerError, OSError) as error:
+            except LedgerError as error:
                 news = Trouble(inert(str(error)))
             if not self._tell(self._show, news):
                 return

@@ -8,6 +8,7 @@ what takes none goes.
 from __future__ import annotations
 
 import re
+from unicodedata import combining
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -19,6 +20,7 @@ from fumehood.display import inert
 
 __all__ = ["Backstop", "harmless"]
 
+_MAX_MARKS = 4  # as many as display.inert lets stand on one letter
 _PLAIN = re.compile(r"[\x20-\x7e]*")
 
 
@@ -28,7 +30,12 @@ def harmless(text: str, *, is_ascii: bool = False) -> str:
         return text
     if not is_ascii and inert(text) == text:
         return text
-    return "".join(_safe(char, is_ascii) for char in text)
+    marks = 0
+    shown: list[str] = []
+    for char in text:
+        marks = marks + 1 if combining(char) else 0
+        shown.append("" if marks > _MAX_MARKS else _safe(char, is_ascii))
+    return "".join(shown)
 
 
 def _safe(char: str, is_ascii: bool) -> str:

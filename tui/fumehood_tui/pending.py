@@ -95,8 +95,16 @@ class Pending(Lines[Request]):
             return ["", "Nothing passes the filter.", "/ changes it, Esc clears it."]
         last = "Nobody has written to it yet."
         if source.last_at is not None:
-            last = f"Last: {source.last_writer}, {age(self._now - source.last_at)} ago"
-        return ["", "Nothing waits for you.", "", "Ledger:", *_folded(source.path, self.size.width - 2), last]
+            last = f"Last written {age(self._now - source.last_at)} ago, by {source.last_writer}"
+        told = [last, *([f"({source.last_program})"] if source.last_program else [])]
+        return [
+            "",
+            "Nothing waits for you.",
+            "",
+            "Ledger:",
+            *_folded(source.path, self.size.width - 2),
+            *told,
+        ]
 
 
 def _folded(path: str, width: int) -> list[str]:

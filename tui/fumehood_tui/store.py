@@ -17,7 +17,7 @@ from pathlib import Path
 from fumehood.approval import Approval, IllegalTransition, Move, Verdict
 from fumehood.display import inert
 from fumehood.errors import LedgerError
-from fumehood.ledger.protocol import Event, Ledger, StopScope
+from fumehood.ledger.protocol import Ledger, StopScope
 from fumehood_tui.document import Document, event_document, request_document
 from fumehood_tui.view import (
     Answer,
@@ -39,7 +39,6 @@ __all__ = ["MAX_REQUESTS", "MAX_ROWS", "Store", "local_user"]
 
 MAX_REQUESTS = 500  # how many the list holds; the header says when there are more
 MAX_ROWS = 2000  # of the trace in one reading
-_REAP_EVERY_S = 2.0
 _RATE_OVER_S = 5.0
 _TOLD_ABOUT = 50  # requests whose end is looked up in one reading
 
@@ -88,13 +87,16 @@ class Store:
 
         Raises:
             LedgerError: it is there and cannot be read.
-            OSError: its folder cannot be looked into.
         """
         try:
             file = Path(self._path).stat()
         except FileNotFoundError:
             self.close()
             return Snapshot(Source(self.path, exists=False), is_reset=True)
+        except OSError as error:
+            raise LedgerError(
+                f"{self.path} cannot be looked at: {error.strerror}", code="ledger_io"
+            ) from error
         try:
             return self._reading(self._open((file.st_dev, file.st_ino)))
         except LedgerError:
@@ -164,9 +166,7 @@ class Store:
     def _forget(self) -> None:
         self._file = (0, 0)
         self._last_seq = 0
-        self._last: Event | None = None
         self._is_fresh = True
-        self._reaped_at = float("-inf")
         self._pace: deque[tuple[float, int]] = deque()
         self._known: dict[Key, Approval] = {}
 
@@ -186,13 +186,12 @@ class Store:
         return self._ledger
 
     def _reading(self, ledger: Ledger) -> Snapshot:
-        self._reap(ledger)
         approvals = ledger.approvals(limit=MAX_REQUESTS)
         gone = self._gone(ledger, approvals)
         rows = self._new_rows(ledger)
         is_reset, self._is_fresh = self._is_fresh, False
         return Snapshot(
-            source=self._source(),
+            source=self._source(ledger),
             requests=self._requests(approvals),
             has_more=len(approvals) >= MAX_REQUESTS,
             gone=gone,
@@ -201,11 +200,6 @@ class Store:
             halts=tuple(map(halt_from, ledger.stops())),
             per_s=self._per_s(),
         )
-
-    def _reap(self, ledger: Ledger) -> None:
-        if time.monotonic() - self._reaped_at >= _REAP_EVERY_S:
-            ledger.reap()
-            self._reaped_at = time.monotonic()
 
     def _requests(self, approvals: list[Approval]) -> tuple[Request, ...]:
         shorts = short_ids([a.id for a in approvals])
@@ -240,17 +234,17 @@ class Store:
         fresh = [event for event in events if event.seq > before]
         if not fresh:
             return ()
-        self._last, self._last_seq = fresh[-1], fresh[-1].seq
+        self._last_seq = fresh[-1].seq
         missed = fresh[0].seq - before - 1 if is_behind else 0
         remark = (_remark(fresh[0].at, missed),) if missed > 0 else ()
         return (*remark, *map(row_from, fresh))
 
-    def _source(self) -> Source:
-        last = self._last
-        if last is None:
+    def _source(self, ledger: Ledger) -> Source:
+        writer = ledger.writer()
+        if writer is None:
             return Source(self.path, exists=True)
-        writer = name(last.agent) or name(last.kind)
-        return Source(self.path, exists=True, last_writer=writer, last_at=last.at)
+        program = f"{name(writer.program)}, pid {writer.pid}"
+        return Source(self.path, True, name(writer.agent) or "nobody in particular", program, writer.at)
 
     def _per_s(self) -> float:
         now = self._clock()

@@ -10,7 +10,7 @@ from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
 
-from fumehood_tui.glyphs import UNICODE, Glyphs
+from fumehood_tui.glyphs import UNICODE, Glyphs, Tone, tone_of
 from fumehood_tui.lines import Lines
 from fumehood_tui.query import EVERYTHING, Query
 from fumehood_tui.view import Row, Source
@@ -25,11 +25,12 @@ class Trace(Lines[Row]):
     """The tail. It follows until the person moves in it; `f` follows again."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "follow", "follow", show=False)]
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"trace--permit", "trace--deny", "trace--event"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"trace--{tone}" for tone in Tone}
     DEFAULT_CSS = """
-    Trace > .trace--permit { color: $success; }
-    Trace > .trace--deny { color: $error; text-style: bold; }
-    Trace > .trace--event { color: $secondary; }
+    Trace > .trace--yes { color: $success; }
+    Trace > .trace--no, Trace > .trace--stop { color: $error; text-style: bold; }
+    Trace > .trace--ask { color: $warning; text-style: bold; }
+    Trace > .trace--plain { color: $secondary; }
     """
 
     def __init__(self, *, id: str, glyphs: Glyphs = UNICODE, kept: int = KEPT) -> None:
@@ -55,7 +56,7 @@ class Trace(Lines[Row]):
             return
         last = "nobody has written yet"
         if source.last_at is not None:
-            writer = fitted(source.last_writer, 16, self.glyphs.more).rstrip()
+            writer = fitted(source.last_writer or source.last_program, 16, self.glyphs.more).rstrip()
             last = f"last: {writer}, {age(now - source.last_at)} ago"
         room = max(12, self.size.width - len(last) - 14)
         path = source.path if len(source.path) <= room else self.glyphs.more + source.path[-room + 1 :]
@@ -128,14 +129,12 @@ class Trace(Lines[Row]):
         more, plain = self.glyphs.more, self.glyphs.plain
         wide = width >= 90
         agent, tool, word = (18, 20, 12) if wide else (11, 13, 9)
-        style = {self.glyphs.yes: "trace--permit", self.glyphs.no: "trace--deny"}
-        sign = self.glyphs.effect(item.effect)
+        tone = tone_of(item.effect)
         rest = max(0, width - agent - tool - word - 14)
-        part = style.get(sign, "trace--event")
         return [
             (f"{stamp(item.at)} ", "lines--dim"),
             (fitted(plain(item.agent), agent, more) + " ", ""),
             (fitted(plain(item.tool), tool, more) + " ", ""),
-            (sign + " " + fitted(plain(item.effect or item.kind), word, more) + " ", part),
+            (f"{self.glyphs.tone(tone)} {fitted(plain(item.effect), word, more)} ", f"trace--{tone}"),
             (fitted(plain(item.summary), rest, more), "lines--dim"),
         ]

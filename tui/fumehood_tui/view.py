@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fumehood.approval import Approval, State
+from fumehood.canonical import parse
 from fumehood.display import clip, inert
+from fumehood.errors import BindError
+from fumehood.ledger.names import APPROVAL_STATE
 from fumehood.ledger.protocol import Event, Stop, StopScope
-from fumehood.model import Risk
+from fumehood.model import Effect, Risk
 
 __all__ = [
     "Answer",
@@ -84,7 +87,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the trace; `seq` is its event's number, 0 for a remark of the screen's own."""
+    """One line of the trace. `seq` is its event's number, 0 for a remark of the screen's own.
+
+    `effect` is one word: the effect, an approval's state, or the kind of event.
+    """
 
     seq: int
     at: float
@@ -133,6 +139,7 @@ class Source:
     path: str
     exists: bool
     last_writer: str = ""
+    last_program: str = ""
     last_at: float | None = None
 
 
@@ -212,12 +219,30 @@ def row_from(event: Event) -> Row:
         kind=name(event.kind),
         agent=name(event.agent),
         tool=name(event.tool),
-        effect=name(event.effect),
+        effect=name(_word(event)),
         summary=inert(clip(event.summary, _SUMMARY)),
         session=name(event.session_id),
         raw_session=event.session_id,
         raw_agent=event.agent,
     )
+
+
+def _word(event: Event) -> str:
+    """What happened, in one word: an effect, an approval's state, or the kind of event."""
+    if event.kind == "approval":
+        return _state(event.attributes) or event.kind
+    if event.kind == "decision" and event.effect == Effect.PERMIT and event.summary.startswith("ask: "):
+        return "ask"  # permitted if a person agrees
+    return event.effect or event.kind
+
+
+def _state(attributes: bytes) -> str:
+    try:
+        said = parse(attributes)
+    except BindError:
+        return ""
+    state = said.get(APPROVAL_STATE) if isinstance(said, dict) else None
+    return state if isinstance(state, str) else ""
 
 
 def halt_from(stop: Stop) -> Halt:

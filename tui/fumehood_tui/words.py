@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from rich.cells import cell_len, chop_cells, set_cell_size
+from rich.cells import cell_len, get_character_cell_size, set_cell_size
 
 __all__ = ["age", "chopped", "fitted", "rate", "stamp", "time_left"]
 
@@ -48,5 +48,16 @@ def fitted(text: str, width: int, more: str = "…") -> str:
 
 
 def chopped(text: str, width: int) -> list[str]:
-    """*text* in pieces of at most *width* cells; never loses a character."""
-    return chop_cells(text, max(2, width)) or [""]
+    """*text* in pieces of at most *width* cells (two or more); never loses a character."""
+    width = max(2, width)
+    if text.isascii():
+        return [text[i : i + width] for i in range(0, len(text), width)] or [""]
+    pieces: list[str] = []
+    begin = cells = 0
+    for index, char in enumerate(text):
+        size = get_character_cell_size(char)
+        if cells + size > width:
+            pieces.append(text[begin:index])
+            begin, cells = index, 0
+        cells += size
+    return [*pieces, text[begin:]]
