@@ -211,7 +211,7 @@ def _without(value: JSON, pointer: str, rules: _Rules, *, shapes: bool = True) -
     if isinstance(value, dict):
         return {
             redacted_text(key) if shapes else key: MARK
-            if rules.by_name and item not in (None, "", True, False) and is_secret_name(key)
+            if rules.by_name and _may_be_secret(item) and is_secret_name(key)
             else _without(item, f"{pointer}/{escape(key)}", rules, shapes=shapes)
             for key, item in value.items()
         }
@@ -222,6 +222,10 @@ def _without(value: JSON, pointer: str, rules: _Rules, *, shapes: bool = True) -
             value = value.replace(secret, MARK)
         return redacted_text(value) if shapes else value
     return value
+
+
+def _may_be_secret(item: JSON) -> bool:
+    return not (item is None or isinstance(item, bool) or item == "")
 
 
 def _drop_derived(root: JSON, gone: frozenset[str]) -> None:

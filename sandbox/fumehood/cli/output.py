@@ -49,14 +49,16 @@ def json_option(command: F) -> F:
 
 
 def open_existing(path: str | None) -> Ledger:
-    """The ledger at *path*; a command of the shell never makes one.
+    """The ledger at *path*, until the command ends; a command of the shell never makes one.
 
     Raises:
         LedgerError: it is missing or cannot be used.
     """
     from fumehood.ledger import open_ledger
 
-    return open_ledger(path, create=False)
+    opened = open_ledger(path, create=False)
+    click.get_current_context().call_on_close(opened.close)
+    return opened
 
 
 def echo_json(value: object, *, indent: int | None = 2) -> None:

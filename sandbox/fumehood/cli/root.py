@@ -110,9 +110,11 @@ def _run(args: list[str]) -> int:
         return _show_usage(error, as_json="--json" in args)
     except (click.Abort, KeyboardInterrupt) as error:
         return _aborted(error)
-    except BrokenPipeError:
-        _be_quiet()
-        return NOBODY_READS
+    except SystemExit as error:  # click makes one of a broken pipe
+        if isinstance(error.__context__, BrokenPipeError):
+            _be_quiet()
+            return NOBODY_READS
+        raise
     except Exception as error:  # noqa: BLE001 - what is no error of ours is raised again
         return _report(error, as_json="--json" in args)
     return answer if isinstance(answer, int) else 0

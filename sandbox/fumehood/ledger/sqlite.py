@@ -49,7 +49,11 @@ class _Hands:
     def __init__(self, ledger: SqliteLedger, path: Path, *, durability: str, is_readonly: bool) -> None:
         self.store = Store(path, durability=durability, is_readonly=is_readonly)
         self.folder = files.sidecar(path)
-        self.lease = None if is_readonly else lease.Lease(self.folder)
+        try:
+            self.lease = None if is_readonly else lease.Lease(self.folder)
+        except BaseException:
+            self.store.close()
+            raise
         self.bell = Bell(folder_for(path))
         self.batch: Batch[NewEvent] = Batch(self._commit, self.store.checkpoint)
         self.ear: Ear | None = None

@@ -50,8 +50,13 @@ class Store:
         self._commits = 0
         self._gate = _Gate(files.sidecar(path))
         self._inode = path.stat().st_ino
-        self._writer: sqlite3.Connection | None = self._connect()
-        self._prepare(self._writer)
+        self._writer: sqlite3.Connection | None = None
+        try:
+            self._writer = self._connect()
+            self._prepare(self._writer)
+        except BaseException:
+            self.close()
+            raise
 
     def write(self) -> _Write:
         """A transaction: committed when the block ends, rolled back if it raises."""
