@@ -24,9 +24,10 @@ def tui(ledger: str | None, is_ascii: bool, is_colorless: bool) -> int:
 
     Waits for the ledger if it does not exist yet. What waits goes on waiting when this is closed.
     """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise click.UsageError(
-            "this needs a terminal on both ends; in a script use: fumehood approvals ls, fumehood trace tail"
+            "this needs a terminal for stdin, stdout and stderr (it draws on stderr); "
+            "in a script use: fumehood approvals ls, fumehood trace tail"
         )
     return _run(ledger, is_ascii=is_ascii or _needs_ascii(), is_colorless=is_colorless)
 
