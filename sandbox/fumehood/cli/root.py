@@ -73,6 +73,13 @@ class _Lazy(click.Group):
             return cast("click.Command", getattr(importlib.import_module(module), name))
         return _from_entry_point(cmd_name)
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:  # before click makes it exit code 1, which means "no" here
+            _be_quiet()
+            raise click.exceptions.Exit(NOBODY_READS) from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.help) for name, command in _COMMANDS.items()])
@@ -110,11 +117,6 @@ def _run(args: list[str]) -> int:
         return _show_usage(error, as_json="--json" in args)
     except (click.Abort, KeyboardInterrupt) as error:
         return _aborted(error)
-    except SystemExit as error:  # click makes one of a broken pipe
-        if isinstance(error.__context__, BrokenPipeError):
-            _be_quiet()
-            return NOBODY_READS
-        raise
     except Exception as error:  # noqa: BLE001 - what is no error of ours is raised again
         return _report(error, as_json="--json" in args)
     return answer if isinstance(answer, int) else 0
