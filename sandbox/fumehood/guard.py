@@ -89,6 +89,7 @@ class Guard:
             )
         self.tier = tier
         self.bundle: Bundle = load_bundle(policies)
+        self._folders = tuple(_folder(p) for p in policies if _is_folder(p))
         self._on_pending = on_pending
         self._pdp = open_pdp(self.bundle, isolation=isolation, url=pdp, lock_down=LOCK_DOWN)
         try:
@@ -258,7 +259,7 @@ class Guard:
     @property
     def protected_paths(self) -> tuple[str, ...]:
         """Paths that no confined code may ever write: the ledger's and the policies' (for adapters)."""
-        return (*self.bundle.folders, self._ledger.path)
+        return (*self._folders, self._ledger.path, f"{self._ledger.path}.leases")
 
     def close(self) -> None:
         """End the engine's workers and close the ledger. Waiting calls are cancelled."""
@@ -367,6 +368,14 @@ def _forget_after_fork(guard: Guard) -> None:
             found._open_hands()
 
     os.register_at_fork(after_in_child=reopen)
+
+
+def _is_folder(policy: str | os.PathLike[str]) -> bool:
+    return isinstance(policy, os.PathLike) or "/" in policy
+
+
+def _folder(policy: str | os.PathLike[str]) -> str:
+    return os.path.realpath(policy)
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
