@@ -4,28 +4,24 @@ Three sources say what a secret is: the tool's annotations (`secret`), the names
 (`password`, `api_key`, …), and the shapes of known credentials. The first two are certain, the
 last is a net with holes: annotate. What was taken out becomes `MARK`, and its length is not kept.
 
-Policy sees originals, in memory only. Sources of the patterns: the published formats of the
+This is about the record; what the agent sees of a result is `release`. Policy sees originals, in memory only. Sources of the patterns: the published formats of the
 issuers (AWS, GitHub, GitLab, Slack, Google, Stripe, OpenAI, Anthropic), RFC 7519, RFC 7468, RFC 6750.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
 
 import re2
 
 from fumehood.canonical import JSON, at, canonical, escape, leaves, parse
-from fumehood.errors import ConfigError
-from fumehood.model import Redact, ToolCall
+from fumehood.model import ToolCall
 
 __all__ = [
     "MARK",
-    "Redacted",
     "is_secret_name",
-    "redact_result",
     "redacted_args",
     "redacted_input",
     "redacted_json",
@@ -87,17 +83,9 @@ def _options() -> re2.Options:
 _ANY = re2.compile("|".join((*_SHAPES, *_KEYED)), _options())
 _SHAPE = re2.compile("|".join(_SHAPES), _options())
 _PAIRS = tuple(re2.compile(pattern, _options()) for pattern in _KEYED)
-_BETWEEN = r"[^a-z0-9\"]*"  # letters of a name may be parted: API-Key, access_token
+_BETWEEN = "[^a-z0-9]*"  # letters of a name may be parted: API-Key, access_token
 _ENDINGS = "|".join(_BETWEEN.join(ending) for ending in _SECRET_ENDINGS)
 _NAMED = re2.compile(f'(?i)(?:{_ENDINGS}){_BETWEEN}"', _options())
-
-
-@dataclass(frozen=True, slots=True)
-class Redacted:
-    """A JSON value after redaction, and whether anything was taken out of it."""
-
-    value: JSON
-    is_changed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,27 +155,8 @@ def redacted_input(call: ToolCall, document: bytes) -> bytes:
     return _dumped(root)
 
 
-def redact_result(view: JSON, redactions: Sequence[Redact]) -> Redacted:
-    """*view* after the policy's `redact` obligations: JSON Pointers and RE2 patterns.
-
-    A pointer that leads nowhere takes nothing out.
-
-    Raises:
-        ConfigError: a pattern is not RE2, or an obligation names neither path nor pattern.
-    """
-    after = view
-    for redaction in redactions:
-        if redaction.path is not None:
-            after = _without(after, "", _Rules(frozenset({redaction.path}), by_name=False), shapes=False)
-        elif redaction.pattern is not None:
-            after = _substituted(after, _compiled(redaction))
-        else:
-            raise ConfigError("a redact obligation needs a path or a pattern")
-    return Redacted(after, is_changed=after != view)
-
-
 def _may_hold_secret(document: bytes) -> bool:
-    return b"\\u" in document or _NAMED.search(document) is not None or _ANY.search(document) is not None
+    return b"\\" in document or _NAMED.search(document) is not None or _ANY.search(document) is not None
 
 
 def _secret_pointers(call: ToolCall) -> tuple[str, ...]:
@@ -205,22 +174,22 @@ def _secret_values(call: ToolCall) -> list[tuple[str, JSON]]:
     return [(pointer, value) for pointer, value in leaves(args) if shown.get(pointer, MARK) != value]
 
 
-def _without(value: JSON, pointer: str, rules: _Rules, *, shapes: bool = True) -> JSON:
+def _without(value: JSON, pointer: str, rules: _Rules) -> JSON:
     if pointer in rules.pointers:
         return MARK
     if isinstance(value, dict):
         return {
-            redacted_text(key) if shapes else key: MARK
+            redacted_text(key): MARK
             if rules.by_name and _may_be_secret(item) and is_secret_name(key)
-            else _without(item, f"{pointer}/{escape(key)}", rules, shapes=shapes)
+            else _without(item, f"{pointer}/{escape(key)}", rules)
             for key, item in value.items()
         }
     if isinstance(value, list):
-        return [_without(item, f"{pointer}/{i}", rules, shapes=shapes) for i, item in enumerate(value)]
+        return [_without(item, f"{pointer}/{i}", rules) for i, item in enumerate(value)]
     if isinstance(value, str):
         for secret in rules.values:
             value = value.replace(secret, MARK)
-        return redacted_text(value) if shapes else value
+        return redacted_text(value)
     return value
 
 
@@ -241,22 +210,6 @@ def _drop_derived(root: JSON, gone: frozenset[str]) -> None:
 
 def _stands_under(pointer: str, gone: frozenset[str]) -> bool:
     return any(pointer == g or g.startswith(pointer + "/") or pointer.startswith(g + "/") for g in gone)
-
-
-def _substituted(value: JSON, pattern: re2._Regexp) -> JSON:
-    if isinstance(value, dict):
-        return {key: _substituted(item, pattern) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_substituted(item, pattern) for item in value]
-    return cast("str", pattern.sub(_mark, value)) if isinstance(value, str) else value
-
-
-def _compiled(redaction: Redact) -> re2._Regexp:
-    try:
-        return re2.compile(cast("str", redaction.pattern), _options())
-    except re2.error as error:
-        where = f" (rule {redaction.rule})" if redaction.rule else ""
-        raise ConfigError(f"the redact pattern {redaction.pattern!r} is not RE2: {error}{where}") from error
 
 
 def _mark(_: re2._Match) -> str:
