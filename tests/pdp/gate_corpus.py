@@ -107,7 +107,12 @@ BAD = [
         "`not` over `input.x`",
         column=22,
     ),
-    after("not_arithmetic", 'deny contains "x" if not call.args.n + 1 > 3', "`not` over `call.args.n + 1`", column=22),
+    after(
+        "not_arithmetic",
+        'deny contains "x" if not call.args.n + 1 > 3',
+        "`not` over `call.args.n + 1`",
+        column=22,
+    ),
     after(
         "not_in_every",
         'deny contains "x" if { every y in call.args.l { not y.z == 1 } }',
@@ -136,8 +141,25 @@ BAD = [
     after("jwt", '_t := io.jwt.decode("a")', "`io.jwt.decode` is refused", column=7),
     after("strings_count", '_t := strings.count("a", "b")', "`strings.count` is refused", column=7),
     after("print", "_t if print(1)", "`print` is refused", column=7),
-    after("sprintf_d", '_t := sprintf("%d", [1])', "constant format of %v", column=7),
-    after("sprintf_dynamic", "_t := sprintf(input.f, [1])", "constant format of %v", column=7),
+    after("sprintf_d", '_t := sprintf("%d", [1])', "constant format of %v", column=15),
+    after("sprintf_dynamic", "_t := sprintf(input.f, [1])", "constant format of %v", column=15),
+    after("sprintf_count", '_t := sprintf("%v %v", [1])', "needs a list of 2 values", column=15),
+    after("sprintf_list", '_t := sprintf("%v", input.l)', "needs a list of 1 values", column=15),
+    after("upper", "_t := upper(input.a)", "`upper` is refused", column=7),
+    after("to_number", "_t := to_number(input.a)", "`to_number` is refused", column=7),
+    after("pattern_built", "_t if regex.match(input.a, call.tool)", "must be a constant text", column=19),
+    after("pattern_class", "_t if regex.match(`^\\w+$`, call.tool)", "is ASCII in one", column=19),
+    after("pattern_sets", "_t if regex.match(`[a-z&&[b]]`, call.tool)", "set operation", column=19),
+    after("pattern_look", "_t if regex.match(`a(?=b)`, call.tool)", "only one of them knows", column=19),
+    after("pattern_repeat", "_t if regex.match(`a{1001}`, call.tool)", "more than 1000 times", column=19),
+    after("pattern_invalid", "_t if regex.match(`a(b`, call.tool)", "it is not valid", column=19),
+    after(
+        "time_of_argument",
+        "_t := time.parse_rfc3339_ns(call.args.t)",
+        "only for input.context.time",
+        column=29,
+    ),
+    after("exponent", "_t := 1e3", "a number with an exponent", column=7),
     after("unknown_function", '_t := startwith(input.a, "b")', 'did you mean "startswith"', column=7),
     after(
         "unknown_in_comprehension", "_t := [y | y := lenght(input.a)]", "unknown function `lenght`", column=17
@@ -234,7 +256,11 @@ BAD = [
         "`call.args.to` may be undefined",
         column=41,
     ),
-    after("limit_undefined", 'limit contains {"key": input.subject.id, "max": 1, "per_s": 1}', "may be undefined"),
+    after(
+        "limit_undefined",
+        'limit contains {"key": input.subject.id, "max": 1, "per_s": 1}',
+        "may be undefined",
+    ),
     after("item_undefined", "_s contains y.z if some y in call.args.l", "`y.z` may be undefined", column=13),
     after("key_undefined", "_m[y.z] := 1 if some y in call.args.l", "`y.z` may be undefined", column=4),
     after("value_undefined", "_m[y] := call.args.n if some y in call.args.l", "may be undefined", column=10),
@@ -295,14 +321,16 @@ GOOD = {
     + 'withhold contains "x" if call.result.secret\nredact contains {"path": "/a"} if call.result\n'
     'label contains "internal" if call.tool == "b"\n',
     "connect": HEAD
-    + 'permit_connect if call.connect_to.host == "a.example"\ndeny_connect contains "x" if call.connect_to.port == 22\n',
+    + 'permit_connect if call.connect_to.host == "a.example"\n'
+    + 'deny_connect contains "x" if call.connect_to.port == 22\n',
     "own_data_reference": HEAD + "_a := 1\n_b := data.policies.x._a\n",
     "import_input": 'package policies.x\n\nimport input.resource.id as tool\n\npermit if tool == "b"\n',
     "import_rego_v1": 'package policies.x\n\nimport rego.v1\n\npermit if input.resource.id == "b"\n',
     "helper_positive": HEAD
     + 'permit if _ok\n_ok if call.tool == "b"\n_ok if { call.tool == "c"; not call.args.x }\n',
     "time": HEAD
-    + 'permit if { [h, _, _] := time.clock(time.parse_rfc3339_ns(input.context.time)); h > 8; call.tool == "b" }\n',
+    + "_hour := hour if [hour, _, _] := time.clock(time.parse_rfc3339_ns(input.context.time))\n"
+    + 'permit if { _hour > 8; call.tool == "b" }\n',
     "object_rule": HEAD + '_max["a"] := 1\n_max["b"] := 2\npermit if call.args.n < _max[call.tool]\n',
     "raw_string": HEAD + "permit if regex.match(`^[a-z]+$`, call.args.name)\n",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pdp.gate_corpus import BAD, GOOD, HEAD, Bad
+from pdp.gate_corpus import BAD, GOOD, Bad
 
 from fumehood.errors import ConfigError
 from fumehood.pdp import check, load_bundle

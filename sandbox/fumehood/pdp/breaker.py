@@ -1,8 +1,8 @@
 """Stops asking a server that is down: every call would wait for the whole deadline only to be denied.
 
-    closed ──(failures reach the threshold)──▶ open ──(pause over)──▶ half open ──(success)──▶ closed
-                                                ▲                        │
-                                                └───────(failure)────────┘   each pause twice as long
+closed ──(failures reach the threshold)──▶ open ──(pause over)──▶ half open ──(success)──▶ closed
+                                            ▲                        │
+                                            └───────(failure)────────┘   each pause twice as long
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def load_bundle(given: Sequence[Source] | Source) -> Bundle:
 
 
 def _embedded(verdict: gate.Verdict) -> tuple[tuple[str, str], ...]:
-    library = [(file.name, file.text) for file in sources.library()]
+    library = [(file.name, file.text) for file in (*sources.library(), *sources.embedded_library())]
     entry = ("fumehood/entry.rego", combine.entry_module(verdict.rules))
     return (*library, *((m.file.name, expanded(m)) for m in verdict.modules), entry)
 

@@ -18,8 +18,10 @@ from fumehood.errors import FumehoodError, PdpError
 if TYPE_CHECKING:
     from fumehood.canonical import JSON
 
-__all__ = ["Engine", "EngineError", "plain_message", "syntax_trees"]
+__all__ = ["GATED_LENGTHS", "Engine", "EngineError", "plain_message", "syntax_trees"]
 
+# What regorus accepts of one file; its defaults (1,024 columns, 20,000 lines, 1 MiB) hold for the author's.
+GATED_LENGTHS = {"max_col": 1 << 16, "max_file_bytes": 8 << 20, "max_lines": 40_000}
 _UNDEFINED = '"<undefined>"'
 
 
@@ -35,10 +37,13 @@ def plain_message(error: BaseException) -> str:
 class Engine:
     """One regorus engine with its policies loaded. To be used by the thread that made it only."""
 
-    def __init__(self, files: Iterable[tuple[str, str]], data: str = "{}") -> None:
+    def __init__(self, files: Iterable[tuple[str, str]], data: str = "{}", *, is_gated: bool = False) -> None:
+        """*is_gated*: the texts passed the gate and were written out, so that their lines may be longer."""
         self._thread = threading.get_ident()
         self._engine = regorus.Engine()
         self._engine.set_gather_prints(True)
+        if is_gated:
+            self._engine.set_policy_length_config(**GATED_LENGTHS)
         try:
             for name, text in files:
                 self._engine.add_policy(name, text)

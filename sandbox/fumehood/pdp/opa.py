@@ -64,7 +64,9 @@ class OpaPdp:
         if self._is_closed:
             raise PdpError("this PDP is closed", code="pdp_unreachable")
         if not self._breaker.allows():
-            raise PdpError("the OPA server was down a moment ago and is not asked yet", code="pdp_unreachable")
+            raise PdpError(
+                "the OPA server was down a moment ago and is not asked yet", code="pdp_unreachable"
+            )
         try:
             status, answer = self._transport.post(
                 _DECISION, b'{"input":' + document.body + b"}", within_s=self._wall_s
@@ -111,7 +113,7 @@ class OpaPdp:
             if foreign:
                 raise ConfigError(
                     f"the OPA server at {self._url} has policies that are not ours and would join: "
-                    f"{', '.join(foreign)}. Remove them, put them into the bundle, or use a server of its own."
+                    f"{', '.join(foreign)}. Remove them, put them into the bundle, or use another server."
                 )
             if _revision_at(client) != self._bundle.revision:
                 _upload(client, self._bundle)
@@ -122,7 +124,9 @@ def _result(status: int, answer: bytes) -> JSON:
     try:
         document = json.loads(answer)
     except (ValueError, RecursionError) as error:
-        raise PdpError(f"the OPA server's answer (HTTP {status}) is not JSON", code="pdp_malformed") from error
+        raise PdpError(
+            f"the OPA server's answer (HTTP {status}) is not JSON", code="pdp_malformed"
+        ) from error
     if not isinstance(document, dict):
         raise PdpError(f"the OPA server's answer (HTTP {status}) is not an object", code="pdp_malformed")
     if status != 200:

@@ -30,7 +30,7 @@ _MARKED = re.compile(r"(?:todo_)?test_")
 
 @dataclass(frozen=True, slots=True)
 class TestResult:
-    """One test: `outcome` is "pass", "fail", "error" or "skip"; `line` is 1-based; `output` is what it printed."""
+    """One test. `outcome` is "pass", "fail", "error" or "skip"; `output` is what it printed."""
 
     __test__ = False  # not for pytest
 
@@ -59,7 +59,7 @@ def run_tests(given: Sequence[Source] | Source, *, only: str | None = None) -> l
     if verdict.problems:
         raise ConfigError("the policies cannot be tested", problems=verdict.problems)
     wanted = _pattern(only)
-    engine = Engine(_files(verdict, tests), json.dumps(verdict.data))
+    engine = Engine(_files(verdict, tests), json.dumps(verdict.data), is_gated=True)
     return [
         _run(engine, module, rule)
         for module in tests
@@ -76,7 +76,8 @@ def _pattern(only: str | None) -> re.Pattern[str]:
 
 
 def _files(verdict: gate.Verdict, tests: Sequence[Module]) -> list[tuple[str, str]]:
-    library = [(f.path, _asking_by_name(f.text, verdict)) for f in sources.library()]
+    shipped = (*sources.library(), *sources.embedded_library())
+    library = [(f.path, _asking_by_name(f.text, verdict)) for f in shipped]
     return [*library, *((m.file.path, _written_out(m)) for m in (*verdict.modules, *tests))]
 
 

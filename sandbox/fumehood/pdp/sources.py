@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fumehood_policies
-
 from fumehood.errors import ConfigError, Problem
 
-__all__ = ["MAX_FILE_BYTES", "Files", "PolicyFile", "library", "pack_names", "read"]
+__all__ = ["MAX_FILE_BYTES", "Files", "PolicyFile", "embedded_library", "library", "pack_names", "read"]
 
 MAX_FILE_BYTES = 1 << 20  # what regorus accepts
 _MAX_FILES = 2000
@@ -62,6 +61,14 @@ def library() -> tuple[PolicyFile, ...]:
         PolicyFile(f"lib/{path.name}", str(path), path.read_text(encoding="utf-8"), "lib")
         for path in sorted(fumehood_policies.LIBRARY.glob("*.rego"))
         if not path.name.endswith("_test.rego")
+    )
+
+
+def embedded_library() -> tuple[PolicyFile, ...]:
+    """What the embedded engine gets beside it: built-ins that it would do differently."""
+    return tuple(
+        PolicyFile(f"lib/embedded/{path.name}", str(path), path.read_text(encoding="utf-8"), "lib")
+        for path in sorted((fumehood_policies.LIBRARY / "embedded").glob("*.rego"))
     )
 
 

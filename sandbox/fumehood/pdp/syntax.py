@@ -32,8 +32,9 @@ __all__ = [
 Node = dict[str, object]
 
 _EXPRESSIONS = frozenset(
-    "Var RefDot RefBrack String RawString Number Bool Null Array Object Set ArrayCompr SetCompr ObjectCompr "
-    "Call BoolExpr ArithExpr BinExpr AssignExpr Membership UnaryExpr".split()
+    {"Var", "RefDot", "RefBrack", "Call", "Membership", "AssignExpr"}
+    | {"String", "RawString", "Number", "Bool", "Null", "Array", "Object", "Set"}
+    | {"ArrayCompr", "SetCompr", "ObjectCompr", "BoolExpr", "ArithExpr", "BinExpr", "UnaryExpr"}
 )
 _PLACE = re.compile(r"-->\s*(?P<file>[^\n]*):(?P<line>\d+):(?P<column>\d+)")
 _CONTAINS = re.compile(rb"\bcontains\s+")

@@ -57,5 +57,5 @@ class ThreadPdp:
     def _engine(self) -> Engine:
         engine: Engine | None = getattr(self._local, "engine", None)
         if engine is None:
-            engine = self._local.engine = Engine(self._bundle.embedded, self._bundle.data)
+            engine = self._local.engine = Engine(self._bundle.embedded, self._bundle.data, is_gated=True)
         return engine

@@ -13,6 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
+from typing import cast
 from urllib.parse import urlsplit
 
 from fumehood.errors import ConfigError, PdpError
@@ -50,10 +51,14 @@ class Transport:
         except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
             connection.close()
             if not is_reused:
-                raise PdpError(f"the OPA server closed the connection: {error}", code="pdp_unreachable") from error
+                raise PdpError(
+                    f"the OPA server closed the connection: {error}", code="pdp_unreachable"
+                ) from error
         except TimeoutError as error:
             connection.close()
-            raise PdpError(f"the OPA server did not answer within {within_s} s", code="pdp_timeout") from error
+            raise PdpError(
+                f"the OPA server did not answer within {within_s} s", code="pdp_timeout"
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise PdpError(f"the OPA server cannot be reached: {error}", code="pdp_unreachable") from error
@@ -72,9 +77,8 @@ class Transport:
     ) -> tuple[int, bytes]:
         connection.timeout = _left(until)
         if connection.sock is None:
-            connection.connect()
-            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        link = connection.sock
+            connection.connect()  # sets TCP_NODELAY
+        link = cast("socket.socket", connection.sock)
         link.settimeout(_left(until))
         connection.request("POST", path, body, self._headers)
         response = connection.getresponse()

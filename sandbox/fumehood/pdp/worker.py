@@ -3,7 +3,7 @@
 Started as a script (`python -I -S worker.py FD`) with an empty environment; imports regorus, what it
 is told to lock itself in with, and nothing else of Fumehood. One request at a time:
 
-    hello     length(4) JSON {path, files, data, rules, lock_down, memory_bytes, call_s}
+    hello     length(4) JSON {path, files, lengths, data, rules, lock_down, memory_bytes, call_s}
     ready     length(4) JSON {layers} or {error, layer, remedy}
     request   length(4) index of the rule(1) input document
     answer    length(4) status(1) text; status is 0 for a value, 1 for an error, 2 for undefined
@@ -50,6 +50,7 @@ def load(hello: dict) -> object:  # type: ignore[type-arg]
 
     engine = regorus.Engine()
     engine.set_gather_prints(True)
+    engine.set_policy_length_config(**hello["lengths"])
     for name, text in hello["files"]:
         engine.add_policy(name, text)
     engine.add_data_json(hello["data"])

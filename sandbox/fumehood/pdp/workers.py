@@ -22,6 +22,7 @@ from fumehood.model import Decision, PolicyFacts, PolicyInput
 from fumehood.pdp.answer import check_size, decided
 from fumehood.pdp.bundle import Bundle
 from fumehood.pdp.combine import ENTRY
+from fumehood.pdp.engine import GATED_LENGTHS
 from fumehood.pdp.process import PHASES, Gone, Worker, WorkerLimits
 
 __all__ = ["WorkerPdp"]
@@ -160,6 +161,7 @@ def _hello(bundle: Bundle, limits: WorkerLimits, lock_down: str | None) -> bytes
     said = {
         "path": [entry for entry in sys.path if entry],
         "files": bundle.embedded,
+        "lengths": GATED_LENGTHS,
         "data": bundle.data,
         "rules": [f"data.{ENTRY}.{phase.value}" for phase in PHASES],
         "lock_down": lock_down,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import cast
 
 from fumehood.errors import Problem
 from fumehood.pdp.gate.context import Context, path_of
@@ -38,7 +37,7 @@ def _uses(context: Context, module: Module, rule: Rule) -> Iterator[Key]:
             yield (module.name, ref.root)
         path = path_of(module, ref.root, ref.parts)
         if path[:2] == ("data", "policies") and len(path) >= 4 and path[2] and path[3]:
-            yield (f"policies.{path[2]}", cast("str", path[3]))
+            yield (f"policies.{path[2]}", path[3])
 
 
 def _cycle(start: Key, edges: Mapping[Key, set[Key]]) -> list[Key]:

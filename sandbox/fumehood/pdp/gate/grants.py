@@ -101,9 +101,9 @@ def _helper(
                 return False
         elif rule.shape in ("set", "object"):
             continue
-        elif not rule.bodies:
-            return False
-        elif not all(_is_positive(context, module, body, seen | {name}) for body in rule.bodies):
+        elif not rule.bodies or not all(
+            _is_positive(context, module, body, seen | {name}) for body in rule.bodies
+        ):
             return False
     return True
 

@@ -20,6 +20,7 @@ from fumehood.pdp.gate.names import check_names
 from fumehood.pdp.gate.negation import check_negation
 from fumehood.pdp.gate.refs import check_references
 from fumehood.pdp.gate.scope import check_variables
+from fumehood.pdp.gate.texts import check_texts
 from fumehood.pdp.gate.trial import check_trial
 from fumehood.pdp.reads import reads_history
 from fumehood.pdp.syntax import Module, module_of
@@ -32,6 +33,7 @@ _CHECKS: Sequence[Sequence[Callable[[Context], Iterator[Problem]]]] = (
         check_names,
         check_items,
         check_references,
+        check_texts,
         check_variables,
         check_negation,
         check_heads,

@@ -76,7 +76,7 @@ def _variable_text(body: Node) -> Node | None:
 def _not_fixed(module: Module, node: Node) -> Problem:
     return module.problem(
         start_of(kind_of(node)[1]),
-        "`reason` and `remedy` reach the agent and must be fixed text: what varies could carry protected data",
+        "`reason` and `remedy` reach the agent and must be fixed text: what varies could leak",
         'Write {"reason": "fixed text", "detail": …}; `detail` reaches only the operator and the record.',
     )
 

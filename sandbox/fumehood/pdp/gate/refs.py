@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import cast
 
 from fumehood.errors import Problem
-from fumehood.pdp.gate.builtins import ARITY, BANNED
+from fumehood.pdp.gate.builtins import ARITY, banned
 from fumehood.pdp.gate.context import (
     CALL_FUNCTIONS,
     CALL_VALUES,
@@ -22,7 +21,6 @@ from fumehood.pdp.syntax import Module, Node, Rule, kind_of, ref_of, references,
 
 __all__ = ["called_path", "check_references"]
 
-_VERB = re.compile(r"%(?:%|v)")
 _CALL = ("data", "fumehood", "call")
 
 
@@ -113,9 +111,9 @@ def _exists(context: Context, path: tuple[str | None, ...]) -> bool:
     for part in path:
         if part is None or not isinstance(here, dict | type(context.data)):
             return True  # inside a document anything may be missing, as in the input
-        if part not in here:  # type: ignore[operator]
+        if part not in here:
             return False
-        here = here[part]  # type: ignore[index]
+        here = here[part]
     return True
 
 
@@ -160,9 +158,8 @@ def _own_call(
 
 
 def _builtin(module: Module, name: str, params: list[Node], start: int) -> Iterator[Problem]:
-    banned = next((why for key, why in BANNED.items() if name == key or name.startswith(_prefix(key))), None)
-    if banned:
-        yield module.problem(start, f"`{name}` is refused: {banned[0]}", banned[1])
+    if why := banned(name):
+        yield module.problem(start, f"`{name}` is refused: {why[0]}", why[1])
     elif name not in ARITY:
         yield module.problem(
             start,
@@ -171,27 +168,11 @@ def _builtin(module: Module, name: str, params: list[Node], start: int) -> Itera
         )
     elif len(params) not in (ARITY[name], ARITY[name] + 1):
         yield _arity(module, name, ARITY[name], len(params), start)
-    elif name == "sprintf":
-        yield from _format(module, params[0], start)
-
-
-def _prefix(key: str) -> str:
-    return key if key.endswith(".") else key + "\0"
 
 
 def _arity(module: Module, name: str, wanted: int, given: int, start: int) -> Problem:
     noun = "argument" if wanted == 1 else "arguments"
     return module.problem(start, f"`{name}` takes {wanted} {noun}, not {given}", f"Give it {wanted} {noun}.")
-
-
-def _format(module: Module, node: Node, start: int) -> Iterator[Problem]:
-    kind, body = kind_of(node)
-    if kind not in ("String", "RawString") or "%" in _VERB.sub("", cast("str", body["value"])):
-        yield module.problem(
-            start,
-            "`sprintf` is the same in both engines only with a constant format of %v",
-            'Write sprintf("… %v …", [value]).',
-        )
 
 
 def _keyword(module: Module, body: Node) -> Problem:

@@ -88,7 +88,9 @@ class Totality:
         path = called_path(self._module, call)
         is_ours = path[:3] == ("data", "fumehood", "call") and path[-1] in CALL_FUNCTIONS
         name = function_name(call)
-        is_builtin = name in ARITY and name not in _PARTIAL and name not in self._context.rules_of(self._module)
+        is_builtin = (
+            name in ARITY and name not in _PARTIAL and name not in self._context.rules_of(self._module)
+        )
         params = cast("list[Node]", call["params"])
         return (is_ours or is_builtin) and all(self.has_value(p, known) for p in params)
 

@@ -1,0 +1,116 @@
+"""Patterns, formats and numbers as they are written: only what both engines read alike."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import cast
+
+from fumehood.errors import PdpError, Problem
+from fumehood.pdp.engine import Engine
+from fumehood.pdp.gate.context import Context, path_of
+from fumehood.pdp.gate.scope import function_name
+from fumehood.pdp.syntax import Module, Node, kind_of, ref_of, start_of, walk
+
+__all__ = ["check_texts"]
+
+_VERB = re.compile(r"%(?:%|v)")
+_TEXTS = ("String", "RawString")
+_PATTERN_AT = {
+    "regex.match": 0,
+    "regex.find_n": 0,
+    "regex.find_all_string_submatch_n": 0,
+    "regex.replace": 1,
+}
+
+# Unicode-aware in one engine, ASCII in the other; set operations in one, plain characters in the other.
+_CLASSES = re.compile(r"(?<!\\)(?:\\\\)*\\[wWdDsSbB]")
+_SET_OPERATIONS = re.compile(r"&&|--|~~|\[[^\]]*\[(?!:)")
+_FLAGS = re.compile(r"\(\?(?!P?<|:|[imsU]+(?:-[imsU]+)?[:)])")
+_REPEAT = re.compile(r"\{(\d+)(?:,(\d*))?\}")
+_MAX_REPEAT = 1000
+_EXPONENT = re.compile(rb"-?[0-9.]+[eE]")
+
+
+def check_texts(context: Context) -> Iterator[Problem]:
+    for module, rule in context.each_rule():
+        for kind, body in walk(rule.parts()):
+            if kind == "Call":
+                yield from _call(module, body)
+            elif kind == "Number" and _EXPONENT.match(module.encoded, start_of(body)):
+                message = "a number with an exponent is printed differently by the engines"
+                yield module.problem(start_of(body), message, "Write its digits out.")
+
+
+def _call(module: Module, call: Node) -> Iterator[Problem]:
+    name, params = function_name(call), cast("list[Node]", call["params"])
+    if name == "sprintf" and len(params) > 1:
+        yield from _format(module, params)
+    elif name in _PATTERN_AT and len(params) > _PATTERN_AT[name]:
+        yield from _pattern(module, params[_PATTERN_AT[name]])
+    elif name == "time.parse_rfc3339_ns" and params:
+        yield from _time(module, params[0])
+
+
+def _format(module: Module, params: list[Node]) -> Iterator[Problem]:
+    kind, body = kind_of(params[0])
+    list_kind, items = kind_of(params[1])
+    if kind not in _TEXTS or "%" in _VERB.sub("", cast("str", body["value"])):
+        message = "`sprintf` is the same in both engines only with a constant format of %v"
+        yield module.problem(start_of(body), message, 'Write sprintf("… %v …", [value]).')
+        return
+    wanted = _VERB.findall(cast("str", body["value"])).count("%v")
+    if list_kind != "Array" or len(cast("list[Node]", items["items"])) != wanted:
+        message = f"this `sprintf` needs a list of {wanted} values, written out"
+        yield module.problem(
+            start_of(body), message, 'Write sprintf("… %v …", [value]), one value for each %v.'
+        )
+
+
+def _pattern(module: Module, node: Node) -> Iterator[Problem]:
+    kind, body = kind_of(node)
+    if kind not in _TEXTS:
+        message = "a pattern must be a constant text: built from input, it could mean anything"
+        yield module.problem(
+            start_of(body), message, "Write the pattern out, or use startswith, contains or ==."
+        )
+        return
+    pattern = cast("str", body["value"])
+    why = _objection(pattern)
+    if why:
+        yield module.problem(
+            start_of(body), f"the pattern is not read alike by both engines: {why[0]}", why[1]
+        )
+
+
+def _objection(pattern: str) -> tuple[str, str] | None:
+    if found := _CLASSES.search(pattern):
+        return (
+            f"{found[0][-2:]} is ASCII in one and Unicode in the other",
+            "Write the class out: [0-9], [0-9A-Za-z_].",
+        )
+    if _SET_OPERATIONS.search(pattern):
+        return "it has a set operation or a class inside a class", "Escape the characters: \\[, \\-, \\&."
+    if _FLAGS.search(pattern):
+        return "it has a group that only one of them knows", "Use (?i), (?s), (?m), (?:…) or (?P<name>…)."
+    if any(int(number or 0) > _MAX_REPEAT for pair in _REPEAT.findall(pattern) for number in pair):
+        return f"it repeats more than {_MAX_REPEAT} times", "Compare count(text) instead."
+    return None if _compiles(pattern) else ("it is not valid", "Use the RE2 syntax.")
+
+
+def _compiles(pattern: str) -> bool:
+    engine = Engine([("pattern.rego", "package pattern\n\nvalid := regex.is_valid(input)\n")])
+    try:
+        return engine.evaluate("data.pattern.valid", json.dumps(pattern)) == "true"
+    except PdpError:
+        return False
+
+
+def _time(module: Module, node: Node) -> Iterator[Problem]:
+    ref = ref_of(node)
+    if ref is None or path_of(module, ref.root, ref.parts) != ("input", "context", "time"):
+        message = "time.parse_rfc3339_ns is the same in both engines only for input.context.time"
+        yield module.problem(
+            start_of(kind_of(node)[1]), message, "Compare other times as text, or as numbers."
+        )
