@@ -31,6 +31,7 @@ from fumehood.functions import FunctionBody, FunctionTool, tool_of
 from fumehood.ledger import Ledger, default_path, open_ledger
 from fumehood.model import Annotations, Decision, Pdp
 from fumehood.pdp import Bundle, load_bundle, open_pdp
+from fumehood.redaction import redacted_args
 from fumehood.sessions import OpenSession, Sessions, current_session
 from fumehood.shell import CallShell, Hands, current_call
 from fumehood.waiting import Jobs, Waiters
@@ -322,7 +323,7 @@ class Guard:
             definition_digest=call.tool.digest,
             call_id=call.call_id,
             digest=call.digest,
-            args=call.args,
+            args=redacted_args(call),
             injected=call.injected,
             reasons=wish.decision.approvals,
             policy_revision=wish.decision.revision,
