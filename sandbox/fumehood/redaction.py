@@ -5,7 +5,8 @@ Three sources say what a secret is: the tool's annotations (`secret`), the names
 last is a net with holes: annotate. What was taken out becomes `MARK`, and its length is not kept.
 
 This is about the record; what the agent sees of a result is `release`. Policy sees originals, in
-memory only. Sources of the patterns: the published formats of the issuers (AWS, GitHub, GitLab, Slack, Google, Stripe, OpenAI, Anthropic), RFC 7519, RFC 7468, RFC 6750.
+memory only. Sources of the patterns: the published formats of the issuers (AWS, GitHub, GitLab,
+Slack, Google, Stripe, OpenAI, Anthropic), RFC 7519, RFC 7468, RFC 6750.
 """
 
 from __future__ import annotations
