@@ -145,6 +145,20 @@ def test_file_of_something_else_is_refused(tmp_path: Path) -> None:
     assert refused(other).code == "ledger_foreign"
 
 
+def test_damaged_file_is_a_ledger_error(path: Path) -> None:
+    opened = open_ledger(path)
+    for _ in range(50):
+        opened.record(a_call(), PERMIT, document=b"x" * 2000)
+    opened.close()
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xa5" * (len(content) - 4096)
+    path.write_bytes(content)
+    with pytest.raises(LedgerError) as caught:
+        damaged = open_ledger(path)
+        damaged.record(a_call(), PERMIT, document=b"")
+    assert caught.value.code in ("ledger_corrupt", "ledger_foreign")
+
+
 @pytest.mark.parametrize("magic", [0x6969, 0xFF534D42, 0x65735546, 0x01021997])
 def test_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, magic: int) -> None:
     monkeypatch.setattr(files, "_file_system", lambda folder: magic)

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from host import require
 
 from fumehood.approval import State
 from fumehood.errors import LedgerError
@@ -29,6 +30,7 @@ HEAD = f"""
 import os, sys, time
 sys.path.insert(0, {TESTS!r})
 from fumehood.ledger import ClaimState, Outcome, open_ledger
+from host import require
 from ledger.samples import PERMIT, SESSION, a_call, asked, limited, verdict
 ledger = open_ledger(sys.argv[1])
 ledger.open_session(SESSION)
@@ -134,6 +136,45 @@ def test_fork_while_other_threads_write(ledger: SqliteLedger) -> None:
             thread.join()
 
 
+def test_fork_behind_pythons_back_is_noticed(ledger: SqliteLedger, path: Path) -> None:
+    source = """
+        import ctypes
+        from fumehood.errors import LedgerError
+        waiting = asked(ledger)
+        pid = ctypes.PyDLL(None).fork()
+        if pid == 0:
+            try:
+                ledger.record(a_call(), PERMIT, document=b"")
+            except LedgerError as error:
+                print(error.code, flush=True)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        ledger.record(a_call(), PERMIT, document=b"")
+        print(ledger.approval(waiting.id).state, flush=True)
+    """
+    with running(source, path) as child:
+        assert (said(child), said(child)) == ("ledger_forked", "pending")
+
+
+def test_stopped_process_does_not_hang_the_others(
+    ledger: SqliteLedger, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = """
+        with ledger._hands.store.write():
+            print("inside", flush=True); sys.stdin.readline()
+    """
+    monkeypatch.setattr("fumehood.ledger.store._BUSY_MS", 100)
+    with running(source, path) as child:
+        assert said(child) == "inside"
+        child.send_signal(signal.SIGSTOP)
+        with pytest.raises(LedgerError) as caught:
+            ledger.record(a_call(), PERMIT, document=b"")
+        assert caught.value.code == "ledger_busy"
+        child.kill()
+        child.wait()
+    assert ledger.record(a_call(), PERMIT, document=b"").decision.is_permit
+
+
 def test_forked_child_does_not_keep_its_parent_alive(path: Path, ledger: SqliteLedger) -> None:
     source = """
         waiting = asked(ledger)
@@ -236,6 +277,30 @@ def test_full_disk_is_an_error_and_nothing_is_claimed(ledger: SqliteLedger, path
     assert ledger.find_claim(a_call(call_id="full")) is None
     assert ledger.approvals() == []
     assert ledger.claim(a_call(call_id="full"), None).is_mine
+
+
+def test_full_file_system_is_an_error_and_nothing_is_claimed(tmp_path: Path) -> None:
+    require("root")
+    source = HEAD + textwrap.dedent("""
+        from fumehood.errors import LedgerError
+        done, codes = 0, set()
+        for n in range(200):
+            try:
+                ledger.record(a_call(call_id=f"c{n}"), PERMIT, document=b"x" * 20000)
+                ledger.claim(a_call(call_id=f"c{n}"), None)
+                done += 1
+            except LedgerError as error:
+                codes.add(error.code)
+        held = sum(ledger.find_claim(a_call(call_id=f"c{n}")) is not None for n in range(200))
+        print(codes, done == held, 0 < done < 200)
+    """)
+    (tmp_path / "small").mkdir()
+    mount = 'mount -t tmpfs -o size=1500k,mode=700 none "$1" && exec "$2" -c "$3" "$1/l.db"'
+    command = ["unshare", "--mount", "sh", "-c", mount, "sh", str(tmp_path / "small"), sys.executable, source]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if "permission denied" in done.stderr.lower():
+        pytest.skip("this host lets nobody mount")
+    assert done.stdout.strip() == "{'ledger_full'} True True", done.stderr
 
 
 def test_writing_goes_on_once_there_is_room_again(ledger: SqliteLedger, path: Path) -> None:

@@ -49,7 +49,7 @@ def approvals() -> None:
 def ls(*, is_all: bool, ledger: str | None, as_json: bool) -> None:
     """List what waits, the oldest first."""
     book = open_existing(ledger)
-    found = book.approvals(tuple(State) if is_all else (State.PENDING,))
+    found = book.approvals(tuple(State) if is_all else (State.PENDING,), limit=-1)
     if as_json:
         echo_json({"ledger": ledger_json(book), "approvals": [as_dict(a) for a in found]})
         return

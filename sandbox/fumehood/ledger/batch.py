@@ -7,6 +7,7 @@ while the process lives.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ __all__ = ["Batch"]
 
 T = TypeVar("T")
 _WAIT_S = 0.02
+_RETRY_S = 1.0
 _MOST = 10_000
 
 
@@ -63,6 +65,7 @@ class Batch(Generic[T]):
         with self._committing:
             rows = tuple(self._rows)
             if not rows:
+                self._has_failed = False
                 return
             try:
                 self._commit(rows)
@@ -102,19 +105,17 @@ class Batch(Generic[T]):
 
     def _run(self) -> None:
         while self._wait():
-            try:
+            with contextlib.suppress(LedgerError):  # it stands in _has_failed: the next caller gets it
                 self.flush()
-                if self._wants_tidy:
-                    self._wants_tidy = False
+            if self._wants_tidy:
+                self._wants_tidy = False
+                with contextlib.suppress(LedgerError):  # it will be asked for again
                     self._tidy()
-            except LedgerError:
-                self._has_failed = True  # the next caller of put, flush or close gets it
 
     def _wait(self) -> bool:
-        """Until there is something to do and 20 ms have passed; False once it is closed."""
+        """Until there is something to do and 20 ms (after a failure 1 s) have passed; False once closed."""
         with self._changed:
-            while not (self._is_closed or self._wants_tidy or (self._rows and not self._has_failed)):
+            while not (self._is_closed or self._wants_tidy or self._rows):
                 self._changed.wait()
-            if not self._is_closed:
-                self._changed.wait_for(lambda: self._is_closed, _WAIT_S)
-            return not self._is_closed
+            pause_s = _RETRY_S if self._has_failed else _WAIT_S
+            return not self._changed.wait_for(lambda: self._is_closed, pause_s)

@@ -35,9 +35,17 @@ def folder_for(path: Path) -> Path:
     """Where the sockets of the ledger at *path* lie."""
     name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and Path(runtime).is_dir() and len(os.fsencode(runtime)) <= _LONGEST:
+    if runtime and len(os.fsencode(runtime)) <= _LONGEST and _is_ours(Path(runtime)):
         return Path(runtime) / "fumehood" / name
     return Path(f"/tmp/fumehood-{os.geteuid()}") / name  # noqa: S108 - its owner and mode are checked
+
+
+def _is_ours(folder: Path) -> bool:
+    """True if *folder* is there and this user's (under sudo it may be another's)."""
+    try:
+        return folder.is_dir() and folder.stat().st_uid == os.geteuid()
+    except PermissionError:
+        return False
 
 
 class Bell:

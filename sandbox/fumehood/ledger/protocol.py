@@ -189,9 +189,9 @@ class Ledger(Protocol):
         dead comes back cancelled."""
         ...
 
-    def approvals(
-        self, states: Sequence[State] = (State.PENDING,), /, *, limit: int = 500
-    ) -> list[Approval]: ...
+    def approvals(self, states: Sequence[State] = (State.PENDING,), /, *, limit: int = 500) -> list[Approval]:
+        """The oldest first; *limit* -1: all."""
+        ...
 
     def find_claim(self, call: ToolCall, /) -> Claimed | None:
         """An earlier attempt at the same (session, call id, digest) that is done, open or

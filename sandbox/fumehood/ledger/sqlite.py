@@ -47,6 +47,7 @@ class _Hands:
     """What one process holds of a ledger; a forked child gets new ones."""
 
     def __init__(self, ledger: SqliteLedger, path: Path, *, durability: str, is_readonly: bool) -> None:
+        self.pid = os.getpid()
         self.store = Store(path, durability=durability, is_readonly=is_readonly)
         self.folder = files.sidecar(path)
         try:
@@ -135,8 +136,11 @@ class SqliteLedger:
         self._is_spoilt = False
         self._lock = threading.Lock()
         self._held: _Hands | None = self._reach()
-        with self._held.store.read() as db:
-            self._origin = str(db.execute("SELECT value FROM meta WHERE name = 'origin'").fetchone()[0])
+        try:
+            self._origin = self._read_origin(self._held)
+        except BaseException:
+            self.close()
+            raise
         me = weakref.ref(self)
         os.register_at_fork(
             before=lambda: _around_fork(me, SqliteLedger._before_fork),
@@ -414,10 +418,10 @@ class SqliteLedger:
     @property
     def _hands(self) -> _Hands:
         hands = self._held
-        if hands is not None:
+        if hands is not None and hands.pid == os.getpid():
             return hands
         with self._lock:
-            if self._is_spoilt:
+            if self._is_spoilt or (self._held is not None and self._held.pid != os.getpid()):
                 raise LedgerError(
                     "a program forked this process behind Python's back while the ledger was open; "
                     "open it after the fork",
@@ -431,6 +435,10 @@ class SqliteLedger:
 
     def _reach(self) -> _Hands:
         return _Hands(self, self._path, durability=self._durability, is_readonly=self._is_readonly)
+
+    def _read_origin(self, hands: _Hands) -> str:
+        with hands.store.read() as db:
+            return str(db.execute("SELECT value FROM meta WHERE name = 'origin'").fetchone()[0])
 
     def _require_writable(self) -> None:
         if self._is_readonly:

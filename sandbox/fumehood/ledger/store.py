@@ -18,6 +18,7 @@ import fcntl
 import os
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -267,11 +268,37 @@ class _Gate:
         self._room = _open_lock(folder / "write.lock")
 
     def enter(self) -> None:
+        """Wait at the door as long as it takes, and in the door until the room is free.
+
+        Raises:
+            LedgerError: `ledger_busy`: whoever is in the room does not leave it (a stopped process?).
+        """
         fcntl.flock(self._door, fcntl.LOCK_EX)
         try:
-            fcntl.flock(self._room, fcntl.LOCK_EX)
+            if not self._took_room():
+                self._wait_for_room()
         finally:
             fcntl.flock(self._door, fcntl.LOCK_UN)
+
+    def _took_room(self) -> bool:
+        try:
+            fcntl.flock(self._room, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _wait_for_room(self) -> None:
+        """Only the one in the door looks, so looking often costs little and is fair."""
+        deadline, pause_s = time.monotonic() + _BUSY_MS / 1000, 2e-5
+        while not self._took_room():
+            if time.monotonic() > deadline:
+                raise LedgerError(
+                    f"another process has held the ledger for over {_BUSY_MS // 1000} s; "
+                    "is it stopped (Ctrl-Z)? Continue or end it",
+                    code="ledger_busy",
+                )
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 0.002)
 
     def leave(self) -> None:
         fcntl.flock(self._room, fcntl.LOCK_UN)
