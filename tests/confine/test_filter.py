@@ -136,7 +136,15 @@ def test_socketpair_is_a_stream_of_this_host_only() -> None:
 
 @pytest.mark.parametrize("bits", [0o4000, 0o2000, 0o6755])
 def test_no_file_gets_a_set_id_bit(bits: int) -> None:
-    for name, at in (("open", 2), ("openat", 3), ("creat", 1), ("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("mkdir", 1)):
+    for name, at in (
+        ("open", 2),
+        ("openat", 3),
+        ("creat", 1),
+        ("chmod", 1),
+        ("fchmod", 1),
+        ("fchmodat", 2),
+        ("mkdir", 1),
+    ):
         args = [0] * 6
         args[at] = bits
         assert answer(JOB, name, *args) != ALLOW, name

@@ -78,7 +78,9 @@ def test_each_job_has_an_empty_folder_of_its_own(tier: str) -> None:
 
 def test_nothing_of_one_job_is_left_in_the_next(tier: str) -> None:
     confine.python("import builtins, json; builtins.leak = 1; json.leak = 1", tier=tier)
-    outcome = confine.python("import builtins, json; print(hasattr(builtins, 'leak'), hasattr(json, 'leak'))", tier=tier)
+    outcome = confine.python(
+        "import builtins, json; print(hasattr(builtins, 'leak'), hasattr(json, 'leak'))", tier=tier
+    )
     assert outcome.stdout == b"False False\n"
 
 

@@ -19,6 +19,7 @@ import socket
 import stat
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -76,6 +77,7 @@ class Job:
         self, sock: socket.socket, spec: Spec, *, profile: str, timeout_s: float, drop: Callable[[], None]
     ) -> None:
         self._sock = sock
+        weakref.finalize(self, sock.close)  # nobody waits any more: the spawner ends the job
         self._spec = spec
         self._profile = profile
         self._lock = threading.Lock()
@@ -142,12 +144,13 @@ class Job:
             async with asyncio.timeout(max(0.0, self._give_up_at - time.monotonic())):
                 await ready
         except TimeoutError:
+            ready.cancel()
+        finally:
+            loop.remove_reader(self._sock)  # before it may be closed: its number will be used again
+        if ready.cancelled():
             self._give_up()
         else:
             self._hear()
-        finally:
-            if self._sock.fileno() >= 0:
-                loop.remove_reader(self._sock)
 
     def _is_over(self) -> bool:
         return self._outcome is not None or self._error is not None
@@ -162,7 +165,7 @@ class Job:
     def _hear(self) -> None:
         message = wire.receive(self._sock)
         if message is None:
-            self._end(Outcome(Exit("spawner"), profile=self._profile, tier=self._spec.tier))
+            self._give_up()
             return
         fields, fds = message
         if "attempt" in fields:
@@ -190,7 +193,7 @@ class Job:
         )
 
     def _give_up(self) -> None:
-        """The supervisor itself hangs: no deadline of its can be trusted any more."""
+        """The supervisor has died, or hangs: no deadline of its can be trusted. What is left of it is ended."""
         self._drop()
         self._end(Outcome(Exit("spawner"), profile=self._profile, tier=self._spec.tier))
 
@@ -355,16 +358,28 @@ def _with_mounts(plan: Plan, spawner: Spawner, owned: contextlib.ExitStack) -> t
     if not wanted:
         return plan, ()
     if plan.tier != "full" or spawner.mapping_fd < 0:
+        closed = [b.path for b in plan.binds if b.path in wanted and (b.writable or not _is_public(b.path))]
+        if not closed:
+            return plan, ()
         raise ConfinementError(
-            f"{wanted[0]} belongs to root, which the job is not, and the tier {plan.tier} cannot map it",
+            f"{closed[0]} is root's, which the job is not, and the tier {plan.tier} cannot map it",
             layer="identity",
-            remedy="Run as an ordinary user, or use the tier full on a host with user namespaces.",
+            remedy="Let others read it if it is only read (chmod o+rX, on the folders before it too), run as "
+            "an ordinary user, or use the tier full on a host with user namespaces.",
         )
     handles = {path: number for number, path in enumerate(wanted)}
     binds = tuple(replace(b, handle=handles.get(b.path, -1)) for b in plan.binds)
     writable = {b.path: b.writable for b in plan.binds}
     fds = tuple(_owned(_mapped(path, spawner.mapping_fd, writable=writable[path]), owned) for path in wanted)
     return replace(plan, binds=binds), fds
+
+
+def _is_public(path: str) -> bool:
+    """True if any user may come to *path* and read it."""
+    from fumehood.confine.root import barring_folder
+
+    mode = os.stat(path).st_mode
+    return not barring_folder(path) and bool(mode & stat.S_IROTH)
 
 
 def _mapped(path: str, mapping_fd: int, *, writable: bool) -> int:

@@ -150,18 +150,23 @@ def _write(path: str, text: str) -> None:
 def inner(channel: socket.socket, setup: Setup, go_fd: int) -> NoReturn:
     """Process 1 of the jail. Never returns."""
     with _last_words(channel):
-        _die_with_the_supervisor(channel, go_fd)
+        _die_with_the_supervisor(channel, go_fd, isolated=setup.plan.tier == "full")
         wire.send(channel, {"ready": _apply(setup)})
         _serve_one(channel, setup)
     os._exit(0)
 
 
-def _die_with_the_supervisor(channel: socket.socket, go_fd: int) -> None:
-    """`outer` must be gone for good before: its end would otherwise count as the parent's death."""
+def _die_with_the_supervisor(channel: socket.socket, go_fd: int, *, isolated: bool) -> None:
+    """In a pid namespace by signal, and everything inside dies along. Elsewhere a killed process would leave
+    the job's own behind: there this one watches the channel, and kills them when the supervisor is gone.
+
+    `outer` must have ended for good before: its end would otherwise count as the parent's death.
+    """
     if os.read(go_fd, 1) != b"g":
         os._exit(_ENDED_BEFORE_RUNNING)
     os.close(go_fd)
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if isolated:
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     if _is_hung_up(channel, timeout_ms=0):
         os._exit(_ENDED_BEFORE_RUNNING)
 

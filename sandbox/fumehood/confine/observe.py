@@ -138,13 +138,17 @@ class Observer:
             return Attempt("connect", _address(_memory(pid, args[1], min(args[2], 128))), "refused"), 0
         path = self._path(pid, name, args)
         writes = name not in ("open", "openat") or bool(_open_flags(name, args) & _WRITING)
-        granted = self.writable if writes else (*self.readable, *self.writable)
-        if any(path == g or path.startswith(g.rstrip("/") + "/") for g in granted):
+        if self._is_granted(path, writes=writes):
             return None, 0
         operation = name.rstrip("2").removesuffix("at") if not name.startswith("creat") else "open"
         return Attempt(
             f"{operation} for writing" if operation == "open" and writes else operation, path, "refused"
         ), 0
+
+    def _is_granted(self, path: str, *, writes: bool) -> bool:
+        """The innermost folder that is shown decides: something read-only may lie inside a writable one."""
+        read, write = _innermost(path, self.readable), _innermost(path, self.writable)
+        return write >= max(read, 1) if writes else max(read, write) > 0
 
     def _socket(self, args: tuple[int, ...]) -> tuple[Attempt, int]:
         family, kind = _FAMILIES.get(args[0] & 0xFFFFFFFF, f"family {args[0]}"), args[1] & 0xF
@@ -164,6 +168,12 @@ class Observer:
             return os.path.normpath(f"{os.readlink(where)}/{text}")
         except OSError:
             return text
+
+
+def _innermost(path: str, folders: tuple[str, ...]) -> int:
+    """The length of the longest of *folders* that is *path* or holds it; 0 if none does."""
+    lengths = (len(f) for f in folders if path == f or path.startswith(f.rstrip("/") + "/"))
+    return max(lengths, default=0)
 
 
 def _signed(word: int) -> int:

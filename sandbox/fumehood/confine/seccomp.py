@@ -209,7 +209,13 @@ def _clones(spec: FilterSpec) -> tuple[Rule, ...]:
         )
     threads = Rule("clone", Answer.ALLOW, (Match(0, thread, new_any | thread),))
     processes = Rule("clone", Answer.EPERM, (Match(0, 0, thread),))
-    return threads, processes, Rule("clone3", Answer.ENOSYS), Rule("fork", Answer.EPERM), Rule("vfork", Answer.EPERM)
+    return (
+        threads,
+        processes,
+        Rule("clone3", Answer.ENOSYS),
+        Rule("fork", Answer.EPERM),
+        Rule("vfork", Answer.EPERM),
+    )
 
 
 def _execs(spec: FilterSpec) -> tuple[Rule, ...]:

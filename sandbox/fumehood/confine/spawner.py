@@ -271,6 +271,7 @@ class Spawner:
         if any(stream.is_over for stream in job.streams):
             job.stopped = job.stopped or "output"
         self._forget(job.reply.fileno())
+        jail_.remove_private_folder()
         job.report()
         if job.key and not jail_.error and not self._warm.get(job.key):
             self._prepare(job)
