@@ -9,7 +9,7 @@ from fumehood.canonical import canonical
 from fumehood.errors import LedgerError
 from fumehood.model import Approve, Risk
 from fumehood_tui.dialogues import ConfirmDialogue, DenyDialogue
-from tui.fake import NOW, FakeLedger, approval, lost, three
+from tui.fake import NOW, FakeLedger, approval, event, lost, three
 
 MEDIUM = (Approve("why", Risk.MEDIUM),)
 HIGH = (Approve("why", Risk.HIGH),)
@@ -218,6 +218,11 @@ async def test_nothing_selected_decides_nothing(run) -> None:
 
 # what does not fit
 
+
+def many_events() -> list:
+    return [event(n, summary="9" * 200) for n in range(1, 50)]
+
+
 LONG = canonical({f"field_{n:03}": "x" * 30 for n in range(60)})
 
 
@@ -259,6 +264,19 @@ async def test_what_fits_the_full_view_was_seen_without_scrolling(run) -> None:
         await hands.until(hands.is_view_laid)
         await hands.press("G", "escape", "a")
         await hands.until(lambda: ledger.verdicts)
+
+
+async def test_no_cell_of_a_document_hides_behind_the_scrollbar(run) -> None:
+    args = canonical({"text": "".join(chr(0x41 + n % 26) for n in range(4000))})
+    ledger = FakeLedger([approval("81bc0000", reasons=MEDIUM, args=args)], many_events())
+    async with run(ledger) as hands:
+        assert hands.screen().count("9…") == 6  # each line of the trace shows that it was cut
+        await hands.press("v")
+        await hands.until(hands.is_view_laid)
+        reader = hands.app.screen.query_one("#reader")
+        await hands.until(lambda: reader.lines[10].text in hands.screen())
+        for line in reader.lines[:18]:
+            assert line.text in hands.screen()
 
 
 async def test_arguments_that_cannot_be_shown_cannot_be_approved(run) -> None:

@@ -23,7 +23,7 @@ class Bar(Horizontal):
 
     DEFAULT_CSS = """
     Bar { height: 1; background: $panel; padding: 0 1; }
-    Bar > #said { width: 1fr; height: 1; color: $text; }
+    Bar > #said { width: 1fr; height: 1; color: $text; text-wrap: nowrap; text-overflow: ellipsis; }
     Bar > #said.-alarm { color: $warning; text-style: bold; }
     Bar > Input { width: 60%; display: none; }
     Bar > #slash { width: 8; display: none; color: $accent; }
@@ -52,7 +52,7 @@ class Bar(Horizontal):
     def say(self, words: str, *, is_alarm: bool = False) -> None:
         """Show *words* (inert) until something else is said."""
         self.said = words
-        self._said.update(Text(self._glyphs.plain(words), no_wrap=True, overflow="ellipsis"))
+        self._said.update(Text(self._glyphs.plain(words)))
         self._said.set_class(is_alarm, "-alarm")
 
     def open(self, text: str) -> None:

@@ -72,7 +72,7 @@ class Detail(Paper, can_focus=False):
 
     def render_line(self, y: int) -> Strip:
         """Part of textual's line API."""
-        width = self.size.width
+        width = self.room
         if self._request is None:
             return self.remark("" if y else self._trouble or "Nothing is selected.", width)
         if y == 0:

@@ -39,7 +39,7 @@ class Reader(Paper):
         """The last line is on screen."""
 
     def arranged(self) -> None:
-        self.virtual_size = Size(self.size.width, len(self.lines) + 1)
+        self.virtual_size = Size(self.room, len(self.lines) + 1)
         self.call_after_refresh(self._look)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
@@ -54,7 +54,7 @@ class Reader(Paper):
 
     def render_line(self, y: int) -> Strip:
         """Part of textual's line API."""
-        width = self.size.width
+        width = self.room
         if not self.is_laid:
             return self.remark("laying out…" if y == 0 else "", width)
         row = y + self.scroll_offset.y
@@ -80,7 +80,7 @@ class FullView(Screen[None]):
     ]
     DEFAULT_CSS = """
     FullView > Reader { border: round $primary; height: 1fr; padding: 0 1; }
-    FullView > #said { height: 1; padding: 0 1; color: $warning; }
+    FullView > #said { height: 1; padding: 0 1; color: $warning; text-wrap: nowrap; text-overflow: ellipsis; }
     """
 
     def __init__(self, title: str, document: Document, glyphs: Glyphs, /, *, request: Request | None) -> None:

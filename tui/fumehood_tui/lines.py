@@ -39,7 +39,7 @@ class Lines(ScrollView, Generic[Item], can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = MOVES
     COMPONENT_CLASSES: ClassVar[set[str]] = {"lines--cursor", "lines--dim"}
     DEFAULT_CSS = """
-    Lines { overflow-x: hidden; scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
+    Lines { overflow-x: hidden; scrollbar-size-vertical: 1; }
     Lines > .lines--cursor { background: $surface; }
     Lines:focus > .lines--cursor { background: $primary 40%; text-style: bold; }
     Lines > .lines--dim { color: $secondary; }
@@ -71,6 +71,11 @@ class Lines(ScrollView, Generic[Item], can_focus=True):
     # rows and cursor
 
     @property
+    def room(self) -> int:
+        """Cells of a line that are really seen: without the scrollbar, which `size` counts in."""
+        return self.scrollable_content_region.width
+
+    @property
     def current(self) -> Item | None:
         """The row under the cursor."""
         return self._rows[self._at] if 0 <= self._at < len(self._rows) else None
@@ -80,7 +85,7 @@ class Lines(ScrollView, Generic[Item], can_focus=True):
         before = self.current
         self._rows = rows
         self._at = self._place_of(before)
-        self.virtual_size = Size(self.size.width, max(1, len(rows)))
+        self.virtual_size = Size(self.room, max(1, len(rows)))
         self._stay(before)
         self.refresh()
 
@@ -144,7 +149,7 @@ class Lines(ScrollView, Generic[Item], can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """Part of textual's line API: row *y* of the view."""
-        width = self.size.width
+        width = self.room
         row = y + self.scroll_offset.y
         if not self._rows:
             return self._note(y, width)

@@ -46,6 +46,11 @@ class Paper(ScrollView, can_focus=True):
         self.lines: list[Line] = []
         self.is_laid = False
 
+    @property
+    def room(self) -> int:
+        """Cells of a line that are really seen: without the scrollbar, which `size` counts in."""
+        return self.scrollable_content_region.width
+
     def arranged(self) -> None:
         """The lines stand: for subclasses."""
 
@@ -60,7 +65,7 @@ class Paper(ScrollView, can_focus=True):
         self._arrange()
 
     def _arrange(self) -> None:
-        width = self.size.width
+        width = self.room
         if self._document is None or width <= 0:
             self.refresh()
         elif self._document.size <= _QUICK:
@@ -78,7 +83,7 @@ class Paper(ScrollView, can_focus=True):
             self.app.call_from_thread(self._stand, document, width, lines)
 
     def _stand(self, document: Document, width: int, lines: list[Line]) -> None:
-        if document is not self._document or width != self.size.width:
+        if document is not self._document or width != self.room:
             return  # another document or width by now; its own layout is under way
         self.lines, self.is_laid = lines, True
         self.virtual_size = Size(width, max(1, len(lines)))

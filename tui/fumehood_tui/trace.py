@@ -95,7 +95,7 @@ class Trace(Lines[Row]):
         self._settled()
 
     def _settled(self) -> None:
-        self.virtual_size = Size(self.size.width, max(1, len(self._shown)))
+        self.virtual_size = Size(self.room, max(1, len(self._shown)))
         if self.is_following:
             self.scroll_to(
                 y=max(0, len(self._shown) - self.size.height), animate=False, force=True, immediate=True

@@ -36,6 +36,7 @@ __all__ = [
 
 _NAME = 64  # characters of a name that lists keep
 _SUMMARY = 400
+_LABEL = 20  # characters of a tool's name in messages
 _SHORT = 4
 
 
@@ -68,8 +69,9 @@ class Request:
 
     @property
     def label(self) -> str:
-        """How messages name it."""
-        return f"#{self.short} {self.tool}"
+        """How messages name it; short, so that what they say is not pushed off the line."""
+        tool = self.tool if len(self.tool) <= _LABEL else f"{self.tool[:_LABEL]}…"
+        return f"#{self.short} {tool}"
 
     def haystack(self, field: str) -> str:
         """What a filter's *field* looks into, in lower case."""
