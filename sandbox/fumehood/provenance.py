@@ -72,30 +72,32 @@ class Found:
     unit: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """A text or result that values may come from, read once. `name` is "user" or "read_ticket#1"."""
+    """A text or result that values may come from, read once. `name` is "user" or "read_ticket#1".
+
+    `folded` are its tokens without case; only suspicion looks at them.
+    """
 
     origin: Origin
     name: str
     tokens: tuple[str, ...]
-    places: dict[str, tuple[int, ...]]
     numbers: frozenset[Found]
+    folded: tuple[str, ...] = ()
 
     @property
     def is_trusted(self) -> bool:
         return self.origin in (Origin.USER, Origin.SYSTEM)
 
-    def holds_text(self, wanted: tuple[str, ...]) -> bool:
-        """True if the tokens of *wanted* stand here one after the other."""
-        if not wanted:
-            return False
-        size = len(wanted)
-        return any(self.tokens[i : i + size] == wanted for i in self.places.get(wanted[0], ()))
 
-    def holds_number(self, value: Decimal, role: str, unit: str) -> bool:
-        """True if *value* stands here in this role, and in this unit where one is asked for."""
-        return any(n.value == value and n.role == role and (not unit or n.unit == unit) for n in self.numbers)
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """One argument, read once: what to look for."""
+
+    tokens: tuple[str, ...] = ()
+    number: Decimal | None = None
+    role: str = ""
+    unit: str = ""
 
 
 @dataclass(slots=True)
@@ -105,12 +107,17 @@ class Sources:
 
     known: list[Source] = field(default_factory=list)
     labels: set[str] = field(default_factory=set)
+    _by_token: dict[str, list[Source]] = field(default_factory=dict)
+    _by_number: dict[tuple[Decimal, str], list[Source]] = field(default_factory=dict)
 
     def add(self, source: Source) -> None:
         self.known.append(source)
+        for key in _keys(source):
+            self._by_token.setdefault(key, []).append(source)
+        for number in {(n.value, n.role) for n in source.numbers}:
+            self._by_number.setdefault(number, []).append(source)
         if len(self.known) > MAX_SOURCES:
-            oldest = next(i for i, s in enumerate(self.known) if s.origin is not Origin.USER)
-            del self.known[oldest]
+            self._forget(next(s for s in self.known if s.origin is not Origin.USER))
 
     def of(self, args: JSON, notes: Annotations, defaults: tuple[str, ...] = ()) -> dict[str, JSON]:
         """`{"args": {pointer: [{"origin", "source", "match"}]}, "session_labels": […]}`."""
@@ -122,11 +129,32 @@ class Sources:
         top = pointer.split("/")[1] if pointer else ""
         if top.replace("~1", "/").replace("~0", "~") in defaults:
             return [{"origin": Origin.SYSTEM.value, "source": "default", "match": "default"}]
+        wanted = _wanted(pointer, value, notes)
         return [
-            {"origin": s.origin.value, "source": s.name, "match": match}
-            for s in self.known
-            if (match := _match(s, pointer, value, notes))
+            {"origin": source.origin.value, "source": source.name, "match": match}
+            for source in self._candidates(wanted)
+            if (match := _match(source, wanted))
         ]
+
+    def _candidates(self, wanted: _Wanted) -> list[Source]:
+        if wanted.number is not None:
+            return self._by_number.get((wanted.number, wanted.role), [])
+        if not wanted.tokens:
+            return []
+        exact = self._by_token.get(wanted.tokens[0], [])
+        folded = self._by_token.get(wanted.tokens[0].casefold(), [])
+        return list(dict.fromkeys([*exact, *folded]))
+
+    def _forget(self, source: Source) -> None:
+        self.known.remove(source)
+        for key in _keys(source):
+            self._by_token[key].remove(source)
+        for number in {(n.value, n.role) for n in source.numbers}:
+            self._by_number[number].remove(source)
+
+
+def _keys(source: Source) -> set[str]:
+    return {*source.tokens, *source.folded}
 
 
 def read_text(origin: Origin, name: str, text: str) -> Source:
@@ -155,32 +183,42 @@ def read_json(origin: Origin, name: str, value: JSON) -> Source:
 
 
 def _source(origin: Origin, name: str, tokens: tuple[str, ...], numbers: frozenset[Found]) -> Source:
-    places: dict[str, list[int]] = {}
-    for index, token in enumerate(tokens):
-        places.setdefault(token, []).append(index)
-    return Source(origin, name, tokens, {t: tuple(i) for t, i in places.items()}, numbers)
+    is_trusted = origin in (Origin.USER, Origin.SYSTEM)
+    folded = () if is_trusted else tuple(t.casefold() for t in tokens)
+    return Source(origin, name, tokens, numbers, folded)
 
 
-def _match(source: Source, pointer: str, value: JSON, notes: Annotations) -> str:
-    """How *source* holds *value*: "value", "folded" (case apart, suspicion only), or ""."""
+def _wanted(pointer: str, value: JSON, notes: Annotations) -> _Wanted:
     number = _decimal(value)
     if number is not None:
         role = Role.ID if _is_id(pointer, notes) else Role.AMOUNT
-        unit = "" if role == Role.ID else _unit_of(pointer)
-        return "value" if source.holds_number(number, role, unit) else ""
+        return _Wanted(number=number, role=role, unit="" if role == Role.ID else _unit_of(pointer))
     if not isinstance(value, str) or (_looks_numeric(value) and not _is_id(pointer, notes)):
-        return ""
-    tokens, _ = _tokens(value)
-    if source.holds_text(tokens):
+        return _Wanted()
+    return _Wanted(tokens=_tokens(value)[0])
+
+
+def _match(source: Source, wanted: _Wanted) -> str:
+    """How *source* holds what is wanted: "value", "folded" (case apart, suspicion only), or ""."""
+    if wanted.number is not None:
+        is_there = any(
+            n.value == wanted.number and n.role == wanted.role and (not wanted.unit or n.unit == wanted.unit)
+            for n in source.numbers
+        )
+        return "value" if is_there else ""
+    if _holds(source.tokens, wanted.tokens):
         return "value"
-    if source.is_trusted:
-        return ""  # trust is exact
-    folded = tuple(t.casefold() for t in tokens)
-    return "folded" if _folded(source).holds_text(folded) else ""
+    folded = tuple(t.casefold() for t in wanted.tokens)
+    return "folded" if source.folded and _holds(source.folded, folded) else ""  # trust is exact
 
 
-def _folded(source: Source) -> Source:
-    return _source(source.origin, source.name, tuple(t.casefold() for t in source.tokens), source.numbers)
+def _holds(tokens: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
+    """True if *wanted* stands in *tokens*, one after the other."""
+    size, first = len(wanted), wanted[0]
+    if size == 1:
+        return first in tokens
+    starts = (i for i, token in enumerate(tokens) if token == first)
+    return any(tokens[i : i + size] == wanted for i in starts)
 
 
 def _tokens(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
