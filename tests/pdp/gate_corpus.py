@@ -159,6 +159,18 @@ BAD = [
         "only for input.context.time",
         column=29,
     ),
+    after("not_wildcard", 'deny contains "x" if not call.args.l[_]', "`_` is unsafe", column=38),
+    after("circular", "_t if { x := lower(y); y := lower(x) }", "is unsafe", column=20),
+    after("reused", "_t if { x := lower(x) }", "`x` is unsafe", column=20),
+    after(
+        "every_unused",
+        "_t if { every x in input.l { input.a } }",
+        "`x` is declared and never used",
+        column=15,
+    ),
+    after("some_unused", "_t if { some x; input.a }", "`x` is declared and never used", column=14),
+    after("union_first", '_t if { _s | {"a"} == input.l }\n_s contains "b"', "set comprehension to OPA"),
+    after("value_alone", "_t if { input.a, input.b }", "this value stands alone"),
     after("exponent", "_t := 1e3", "a number with an exponent", column=7),
     after("unknown_function", '_t := startwith(input.a, "b")', 'did you mean "startswith"', column=7),
     after(

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import cast
 
-from fumehood.pdp.syntax import Module, Node, kind_of, start_of, walk
+from fumehood.pdp.syntax import Module, Node, kind_of, statements_of, walk
 
 __all__ = ["REPLACED", "expanded"]
 
 #: built-in → what stands for it; see lib/embedded
+_COLLECTION = "data.fumehood.embedded.collection"
 REPLACED: Mapping[str, str] = {
     "count": "data.fumehood.embedded.size",
     "lower": "data.fumehood.embedded.lowered",
@@ -25,19 +26,32 @@ REPLACED: Mapping[str, str] = {
 def expanded(module: Module) -> str:
     """The text of *module* for the embedded engine; lines keep their numbers."""
     text = module.encoded
-    for start, name, instead in sorted(set(_places(module)), reverse=True):
-        text = text[:start] + instead.encode() + text[start + len(name.encode()) :]
+    for start, end, instead in sorted({*_names(module), *_collections(module)}, reverse=True):
+        text = text[:start] + instead.encode() + text[end:]
     return text.decode()
 
 
-def _places(module: Module) -> Iterator[tuple[int, str, str]]:
+def _names(module: Module) -> Iterator[tuple[int, int, str]]:
+    """What stands for imports and built-ins: (start, end, text)."""
     full = {i.alias: ".".join(i.path) for i in module.imports if i.path[:1] == ("data",)}
     for kind, body in walk([rule.parts() for rule in module.rules]):
         if kind == "Var" and body["value"] in full:
-            name = cast("str", body["value"])
-            yield start_of(body), name, full[name]
+            start, end = module.span_of({kind: body})
+            yield start, end, full[str(body["value"])]
         elif kind == "Call":
             called, function = kind_of(cast("Node", body["fcn"]))
             if called == "Var" and function["value"] in REPLACED:
-                name = cast("str", function["value"])
-                yield start_of(function), name, REPLACED[name]
+                start, end = module.span_of({called: function})
+                yield start, end, REPLACED[str(function["value"])]
+
+
+def _collections(module: Module) -> Iterator[tuple[int, int, str]]:
+    """`some x in y`: where y is no collection OPA finds nothing, regorus raises."""
+    for statement in statements_of([rule.parts() for rule in module.rules]):
+        kind, body = kind_of(cast("Node", statement["literal"]))
+        if kind == "SomeIn":
+            collection = cast("Node", body["collection"])
+            if kind_of(collection)[0] in ("Var", "RefDot", "RefBrack", "Call"):
+                start, end = module.span_of(collection)
+                yield start, start, f"{_COLLECTION}("
+                yield end, end, ")"

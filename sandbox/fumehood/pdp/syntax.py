@@ -26,6 +26,7 @@ __all__ = [
     "ref_of",
     "references",
     "start_of",
+    "statements_of",
     "walk",
 ]
 
@@ -116,8 +117,18 @@ class Module:
 
     def text_of(self, node: Node) -> str:
         """The source text of an expression."""
-        span = cast("dict[str, int]", kind_of(node)[1]["span"])
-        return self.encoded[span["start"] : span["end"]].decode(errors="replace")
+        start, end = self.span_of(node)
+        return self.encoded[start:end].decode(errors="replace")
+
+    def span_of(self, node: Node) -> tuple[int, int]:
+        """Where an expression begins and ends: regorus leaves quotes out, and the last bracket of a head."""
+        kind, body = kind_of(node)
+        span = cast("dict[str, int]", body["span"])
+        if kind == "RefBrack" and self.encoded[span["end"] - 1 : span["end"]] != b"]":
+            return span["start"], self.encoded.index(b"]", span["end"]) + 1
+        if kind in ("String", "RawString"):
+            return span["start"] - 1, span["end"] + 1
+        return span["start"], span["end"]
 
     def problem(self, start: int, message: str, remedy: str) -> Problem:
         """A finding at the byte offset *start*."""
@@ -188,6 +199,19 @@ def walk(value: object) -> Iterator[tuple[str, Node]]:
             for key, item in here.items():
                 if key in _EXPRESSIONS and isinstance(item, dict) and "span" in item:
                     yield key, cast("Node", item)
+            stack.extend(reversed(list(here.values())))
+        elif isinstance(here, list | tuple):
+            stack.extend(reversed(here))
+
+
+def statements_of(value: object) -> Iterator[Node]:
+    """Every statement below *value*, nested ones too."""
+    stack = [value]
+    while stack:
+        here = stack.pop()
+        if isinstance(here, dict):
+            if "literal" in here:
+                yield here
             stack.extend(reversed(list(here.values())))
         elif isinstance(here, list | tuple):
             stack.extend(reversed(here))

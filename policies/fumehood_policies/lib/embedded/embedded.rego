@@ -20,3 +20,13 @@ size("") := 0
 #   Stands for lower, which maps one character to one character in OPA. Only these two letters become
 #   something else under Unicode's full case mapping (SpecialCasing.txt).
 lowered(text) := lower(replace(replace(text, "İ", "i"), "Σ", "σ"))
+
+# METADATA
+# description: |
+#   What `some … in` goes through: OPA finds nothing in what is no collection, where the embedded engine
+#   raises.
+collection(value) := value if is_array(value)
+
+collection(value) := value if is_object(value)
+
+collection(value) := value if is_set(value)

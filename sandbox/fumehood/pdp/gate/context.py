@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from fumehood.canonical import JSON
-from fumehood.errors import Problem
-from fumehood.pdp.syntax import Module, Node, Rule
+from fumehood.pdp.syntax import Module, Rule
 
 __all__ = ["CALL_FUNCTIONS", "CALL_VALUES", "Context", "Package", "nearest", "path_of"]
 
@@ -67,19 +66,3 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
     return f'; did you mean "{close[0]}"?' if close else ""
-
-
-def statements(value: object) -> Iterator[Node]:
-    """Every statement below *value*, nested ones too."""
-    stack = [value]
-    while stack:
-        here = stack.pop()
-        if isinstance(here, dict):
-            if "literal" in here:
-                yield here
-            stack.extend(reversed(list(here.values())))
-        elif isinstance(here, list | tuple):
-            stack.extend(reversed(here))
-
-
-Problems = Iterator[Problem]

@@ -13,11 +13,10 @@ from fumehood.pdp.gate.context import (
     Context,
     nearest,
     path_of,
-    statements,
 )
 from fumehood.pdp.gate.names import KEYWORDS
 from fumehood.pdp.gate.scope import function_name
-from fumehood.pdp.syntax import Module, Node, Rule, kind_of, ref_of, references, start_of, walk
+from fumehood.pdp.syntax import Module, Node, Rule, kind_of, ref_of, references, start_of, statements_of, walk
 
 __all__ = ["called_path", "check_references"]
 
@@ -120,7 +119,7 @@ def _exists(context: Context, path: tuple[str | None, ...]) -> bool:
 def _call(context: Context, module: Module, call: Node) -> Iterator[Problem]:
     params = cast("list[Node]", call["params"])
     name = function_name(call)
-    start = start_of(cast("Node", kind_of(cast("Node", call["fcn"]))[1]))
+    start = start_of(kind_of(cast("Node", call["fcn"]))[1])
     path = called_path(module, call)
     if path[:3] == _CALL and len(path) == 4:
         yield from _library_call(module, name, str(path[3]), len(params), start)
@@ -187,7 +186,7 @@ def _keyword(module: Module, body: Node) -> Problem:
 def _membership_values(module: Module, rule: Rule) -> Iterator[Problem]:
     """`in` is only safe as a statement of its own: as a value it is false or undefined, by engine."""
     allowed: set[int] = set()
-    for statement in statements(rule.parts()):
+    for statement in statements_of(rule.parts()):
         kind, body = kind_of(cast("Node", statement["literal"]))
         if kind in ("Expr", "NotExpr"):
             allowed.add(id(kind_of(cast("Node", body["expr"]))[1]))
@@ -201,7 +200,7 @@ def _membership_values(module: Module, rule: Rule) -> Iterator[Problem]:
 
 
 def _with(module: Module, parts: list[object]) -> Iterator[Problem]:
-    for statement in statements(parts):
+    for statement in statements_of(parts):
         mods = cast("list[Node]", statement.get("with_mods") or [])
         if mods:
             yield module.problem(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 from fumehood.errors import Problem
 from fumehood.pdp.gate.builtins import ARITY
 from fumehood.pdp.gate.context import Context
-from fumehood.pdp.syntax import Body, Module, Node, Rule, kind_of, ref_of, start_of
+from fumehood.pdp.syntax import Body, Module, Node, Rule, kind_of, ref_of, start_of, walk
 
 __all__ = ["Names", "bound_by", "check_variables", "function_name", "globals_of", "pattern_names"]
 
 Names = frozenset[str]
+Pairs = list[tuple[str, int]]
+Statements = Sequence[Node]
 _COMPREHENSIONS = {"ArrayCompr": ("term",), "SetCompr": ("term",), "ObjectCompr": ("key", "value")}
 
 
@@ -51,7 +53,7 @@ def pattern_names(node: Node | None) -> Iterator[tuple[str, int]]:
             yield from pattern_names(value)
 
 
-def bound_by(statements: tuple[Node, ...] | list[Node], known: Names) -> Names:
+def bound_by(statements: Statements, known: Names) -> Names:
     """The variables that a query binds at its own level."""
     return frozenset(name for s in statements for name in _bound(s, known) if name not in known)
 
@@ -103,7 +105,7 @@ def _level(node: object) -> Iterator[tuple[str, Node]]:
 
 
 class _Checker:
-    """Walks one rule with the set of names that are known so far."""
+    """Walks one rule. A statement can be evaluated once all it needs has a value; then it may give values."""
 
     def __init__(self, module: Module, known: Names, aliases: Names) -> None:
         self._module = module
@@ -116,85 +118,161 @@ class _Checker:
         arguments = [pair for arg in rule.args for pair in pattern_names(arg)]
         yield from self._hidden(arguments)
         here = self._known | {name for name, _ in arguments}
-        bodies = rule.bodies or (Body((), False, None, rule.start),)
-        for index, body in enumerate(bodies):
-            inside = here | bound_by(body.statements, here)
+        for body in rule.bodies or (Body((), is_else=False, value=None, start=rule.start),):
             yield from self._query(body.statements, here)
-            heads = [body.value] if body.is_else else [rule.key, rule.value, body.value]
+            inside = here | bound_by(body.statements, here)
+            heads = [body.value] if body.is_else else [rule.key, rule.value, body.value, *rule.head]
             for head in heads:
-                yield from self._expression(head, inside)
-            if index == 0:
-                yield from self._head_index(rule, inside)
+                yield from self._value(head, inside)
 
-    def _head_index(self, rule: Rule, inside: Names) -> Iterator[Problem]:
-        for node in rule.head:
-            yield from self._expression(node, inside)
-
-    def _query(self, statements: tuple[Node, ...] | list[Node], known: Names) -> Iterator[Problem]:
-        inside = known | bound_by(statements, known)
+    def _query(self, statements: Statements, known: Names) -> Iterator[Problem]:
+        waiting, bound = list(statements), known
+        while ready := [s for s in waiting if not list(_needs(s, bound))]:
+            waiting = [s for s in waiting if s not in ready]
+            bound |= bound_by(ready, known)
+        for statement in waiting:
+            yield from (self._unsafe(name, start) for name, start in _needs(statement, bound))
+        inside = bound | bound_by(waiting, known)
         for statement in statements:
-            yield from self._statement(statement, inside)
+            yield from self._declared(statement, statements)
+            for query, names in nested_queries(statement, self._module):
+                yield from self._query(query, inside | names)
 
-    def _statement(self, statement: Node, known: Names) -> Iterator[Problem]:
+    def _value(self, node: Node | None, known: Names) -> Iterator[Problem]:
+        if node is not None:
+            yield from (self._unsafe(name, start) for name, start in free(node, known))
+            for query, names in nested_queries(node, self._module):
+                yield from self._query(query, known | names)
+
+    def _declared(self, statement: Node, among: Statements) -> Iterator[Problem]:
+        """Names that a statement declares: none may hide an import, and OPA wants each to be used."""
         kind, body = kind_of(cast("Node", statement["literal"]))
         if kind == "SomeIn":
-            pairs = [p for part in ("key", "value") for p in pattern_names(cast("Node | None", body[part]))]
-            yield from self._hidden(pairs)
-            yield from self._expression(cast("Node", body["collection"]), known)
-        elif kind == "Every":
-            yield from self._every(body, known)
+            yield from self._hidden(
+                [p for part in ("key", "value") for p in pattern_names(cast("Node | None", body[part]))]
+            )
         elif kind == "SomeVars":
-            text = self._module.encoded
-            spans = cast("list[dict[str, int]]", body["vars"])
-            yield from self._hidden([(text[s["start"] : s["end"]].decode(), s["start"]) for s in spans])
-        else:
-            expression = cast("Node", body["expr"])
-            inner_kind, inner = kind_of(expression)
+            names = declared(body["vars"], self._module)
+            yield from self._hidden(names)
+            yield from self._unused(names, [s for s in among if s is not statement])
+        elif kind == "Every":
+            names = declared([body["key"], body["value"]], self._module)
+            yield from self._hidden(names)
+            yield from self._unused(names, body["query"])
+        elif kind == "Expr":
+            inner_kind, inner = kind_of(cast("Node", body["expr"]))
             if inner_kind == "AssignExpr" and inner["op"] == "ColEq":
                 yield from self._hidden(list(pattern_names(cast("Node", inner["lhs"]))))
-            yield from self._expression(expression, known)
 
-    def _every(self, body: Node, known: Names) -> Iterator[Problem]:
-        text = self._module.encoded
-        spans = [cast("dict[str, int] | None", body[part]) for part in ("key", "value")]
-        pairs = [(text[s["start"] : s["end"]].decode(), s["start"]) for s in spans if s]
-        yield from self._hidden(pairs)
-        yield from self._expression(cast("Node", body["domain"]), known)
-        query = cast("Node", body["query"])
-        yield from self._query(cast("list[Node]", query["stmts"]), known | {name for name, _ in pairs})
-
-    def _expression(self, node: Node | None, known: Names) -> Iterator[Problem]:
-        if node is None:
-            return
-        kind, body = kind_of(node)
-        if kind in _COMPREHENSIONS:
-            stmts = cast("list[Node]", cast("Node", body["query"])["stmts"])
-            yield from self._query(stmts, known)
-            inside = known | bound_by(stmts, known)
-            for part in _COMPREHENSIONS[kind]:
-                yield from self._expression(cast("Node", body[part]), inside)
-        elif kind == "Var":
-            if body["value"] not in known:
-                yield self._unsafe(cast("str", body["value"]), start_of(body))
-        elif kind == "Call":
-            for parameter in cast("list[Node]", body["params"]):
-                yield from self._expression(parameter, known)
-        else:
-            for child in children(body):
-                yield from self._expression(child, known)
+    def _unused(self, names: Pairs, where: object) -> Iterator[Problem]:
+        used = {body["value"] for kind, body in walk(where) if kind == "Var"}
+        for name, start in names:
+            if name not in used and name != "_":
+                message = f"`{name}` is declared and never used, which OPA refuses"
+                yield self._module.problem(start, message, f"Use `{name}`, or write `_`.")
 
     def _unsafe(self, name: str, start: int) -> Problem:
         return self._module.problem(
             start,
-            f"`{name}` is unsafe: nothing gives it a value",
+            f"`{name}` is unsafe: nothing gives it a value before it is needed",
             f"Give it one (`{name} := …`, `some {name} in …`), correct its spelling, or quote it.",
         )
 
-    def _hidden(self, pairs: list[tuple[str, int]]) -> Iterator[Problem]:
+    def _hidden(self, pairs: Pairs) -> Iterator[Problem]:
         for name, start in pairs:
             if name in self._aliases:
                 message = f"the variable `{name}` hides what `{name}` means in this file"
                 yield self._module.problem(start, message, "Give the variable another name.")
+
+
+def declared(spans: object, module: Module) -> Pairs:
+    """The names at these spans, where there are any."""
+    found = cast("list[dict[str, int] | None]", spans)
+    return [(module.encoded[s["start"] : s["end"]].decode(), s["start"]) for s in found if s]
+
+
+def nested_queries(node: object, module: Module) -> Iterator[tuple[list[Node], Names]]:
+    """The queries of comprehensions and `every` directly below *node*, with the names that `every` gives."""
+    if isinstance(node, dict):
+        for key, item in node.items():
+            if key in _COMPREHENSIONS:
+                yield cast("list[Node]", item["query"]["stmts"]), frozenset()
+            elif key == "Every":
+                names = declared([item["key"], item["value"]], module)
+                yield cast("list[Node]", item["query"]["stmts"]), frozenset(name for name, _ in names)
+                yield from nested_queries(item["domain"], module)
+            else:
+                yield from nested_queries(item, module)
+    elif isinstance(node, list):
+        for item in node:
+            yield from nested_queries(item, module)
+
+
+def _needs(statement: Node, known: Names) -> Iterator[tuple[str, int]]:
+    """The variables that must have a value before this statement can be evaluated."""
+    kind, body = kind_of(cast("Node", statement["literal"]))
+    if kind == "SomeIn":
+        yield from free(cast("Node", body["collection"]), known)
+    elif kind == "Every":
+        yield from free(cast("Node", body["domain"]), known)
+    elif kind == "NotExpr":
+        yield from free(cast("Node", body["expr"]), known, binds=False)
+    elif kind == "Expr":
+        yield from _expression_needs(cast("Node", body["expr"]), known)
+
+
+def _expression_needs(expression: Node, known: Names) -> Iterator[tuple[str, int]]:
+    kind, body = kind_of(expression)
+    if kind != "AssignExpr":
+        yield from free(expression, known)
+        return
+    left, right = cast("Node", body["lhs"]), cast("Node", body["rhs"])
+    if body["op"] == "ColEq":
+        yield from free(right, known)
+        return
+    open_left = [pair for pair in pattern_names(left) if pair[0] not in known]
+    open_right = [pair for pair in pattern_names(right) if pair[0] not in known]
+    if open_left and open_right:
+        yield from open_left
+    elif open_left:
+        yield from free(right, known)
+    elif open_right:
+        yield from free(left, known)
+    else:
+        yield from free(left, known)
+        yield from free(right, known)
+
+
+def free(node: Node, known: Names, *, binds: bool = True) -> Iterator[tuple[str, int]]:
+    """The variables in an expression that need a value; with *binds* brackets may give one instead."""
+    kind, body = kind_of(node)
+    if kind == "Var":
+        if body["value"] not in known or (body["value"] == "_" and not binds):
+            yield cast("str", body["value"]), start_of(body)
+    elif kind == "RefBrack":
+        yield from free(cast("Node", body["refr"]), known, binds=binds)
+        index = cast("Node", body["index"])
+        if not binds or not list(pattern_names(index)):
+            yield from free(index, known, binds=binds)
+    elif kind == "Call":
+        params = cast("list[Node]", body["params"])
+        outputs = 1 if len(params) == ARITY.get(function_name(body), 99) + 1 else 0
+        for parameter in params[: len(params) - outputs]:
+            yield from free(parameter, known, binds=binds)
+    elif kind in _COMPREHENSIONS:
+        yield from _free_in_comprehension(kind, body, known)
+    else:
+        for child in children(body):
+            yield from free(child, known, binds=binds)
+
+
+def _free_in_comprehension(kind: str, body: Node, known: Names) -> Iterator[tuple[str, int]]:
+    statements = cast("list[Node]", cast("Node", body["query"])["stmts"])
+    inside = known | bound_by(statements, known)
+    for statement in statements:
+        yield from _needs(statement, inside)
+    for part in _COMPREHENSIONS[kind]:
+        yield from free(cast("Node", body[part]), inside)
 
 
 def children(body: Node) -> Iterator[Node]:

@@ -11,11 +11,12 @@ from fumehood.errors import PdpError, Problem
 from fumehood.pdp.engine import Engine
 from fumehood.pdp.gate.context import Context, path_of
 from fumehood.pdp.gate.scope import function_name
-from fumehood.pdp.syntax import Module, Node, kind_of, ref_of, start_of, walk
+from fumehood.pdp.syntax import Module, Node, Rule, kind_of, ref_of, start_of, statements_of, walk
 
 __all__ = ["check_texts"]
 
 _VERB = re.compile(r"%(?:%|v)")
+_VALUES = ("Set", "Object", "Array", "SetCompr", "ObjectCompr", "ArrayCompr", "String", "RawString", "Number")
 _TEXTS = ("String", "RawString")
 _PATTERN_AT = {
     "regex.match": 0,
@@ -35,12 +36,37 @@ _EXPONENT = re.compile(rb"-?[0-9.]+[eE]")
 
 def check_texts(context: Context) -> Iterator[Problem]:
     for module, rule in context.each_rule():
+        yield from _ambiguous(module, rule)
         for kind, body in walk(rule.parts()):
             if kind == "Call":
                 yield from _call(module, body)
             elif kind == "Number" and _EXPONENT.match(module.encoded, start_of(body)):
                 message = "a number with an exponent is printed differently by the engines"
                 yield module.problem(start_of(body), message, "Write its digits out.")
+
+
+def _ambiguous(module: Module, rule: Rule) -> Iterator[Problem]:
+    """`{ a | b == c }` is a set comprehension to OPA; a value that stands alone says nothing."""
+    for statement in statements_of(rule.parts()):
+        kind, body = kind_of(cast("Node", statement["literal"]))
+        if kind != "Expr":
+            continue
+        inner_kind, inner = kind_of(cast("Node", body["expr"]))
+        if inner_kind in _VALUES:
+            message = "this value stands alone, so it is always true"
+            yield module.problem(start_of(inner), message, "Compare it with something.")
+        elif _begins_with_union({inner_kind: inner}):
+            message = "a statement that begins with `a | b` is a set comprehension to OPA"
+            yield module.problem(start_of(inner), message, "Give it a name first: `x := a | b`.")
+
+
+def _begins_with_union(node: Node) -> bool:
+    kind, body = kind_of(node)
+    while kind in ("BoolExpr", "BinExpr", "ArithExpr", "Membership"):
+        if body.get("op") == "Union":
+            return True
+        kind, body = kind_of(cast("Node", body["value"] if kind == "Membership" else body["lhs"]))
+    return False
 
 
 def _call(module: Module, call: Node) -> Iterator[Problem]:
