@@ -42,7 +42,7 @@ def test_exit_codes_are_those_of_the_program() -> None:
 
 
 def test_error_codes_exist() -> None:
-    source = "".join(Path(m.__file__ or "").read_text() for m in (failures, sqlite, store, files))
+    source = "".join(Path(m.__file__ or "").read_text() for m in (failures, root, sqlite, store, files))
     source += Path(sqlite.__file__).with_name("approvals.py").read_text()
     for code in re.findall(r"^\| `([a-z_]+)` \| \d", TEXT, re.MULTILINE):
         assert f'"{code}"' in source, code
