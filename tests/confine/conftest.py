@@ -34,7 +34,7 @@ def spawner_ends() -> Iterator[None]:
     confine.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def as_ordinary_user() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a script with the system's Python as a user who owns nothing, or as ourselves if we are not root."""
     require("system-python")

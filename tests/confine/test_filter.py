@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import platform
 
-import pytest
 import pyseccomp
-from confine.bpf import ALLOW, ENOSYS, EPERM, I386, KILL_PROCESS, NOTIFY, X32_BIT, simulate
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from confine.bpf import ALLOW, ENOSYS, EPERM, I386, KILL_PROCESS, NOTIFY, X32_BIT, simulate
 from fumehood.confine.seccomp import (
     EXEC_ONCE_FD,
     OBSERVED,

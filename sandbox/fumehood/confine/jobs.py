@@ -118,8 +118,8 @@ class Jail:
 
     def _observer(self, fd: int) -> Observer:
         plan = self.setup.plan
-        folders = [folder for folder, _ in plan["folders"]] + [self._private or plan["workdir"]]
-        writable = [b["path"] for b in plan["binds"] if b["writable"]] + folders + plan["devices"]
+        workdir = self._private or plan["workdir"]
+        writable = [b["path"] for b in plan["binds"] if b["writable"]] + [workdir, *plan["devices"]]
         shown = (
             [b["path"] for b in plan["binds"]] + [link for link, _ in plan["links"]] + ["/proc/self", "/dev"]
         )
@@ -128,6 +128,7 @@ class Jail:
             calls=self.setup.calls,
             readable=tuple(shown),
             writable=tuple(writable),
+            private=tuple(folder for folder, _ in plan["folders"] if folder != workdir),
             has_network_namespace=self.is_isolated,
         )
 

@@ -64,12 +64,14 @@ class Observer:
     """One job's listener and what was seen through it.
 
     `readable` and `writable` are what the plan shows; an open outside of them is one that the kernel refuses.
+    `private` are memory folders that only this job sees.
     """
 
     fd: int
     calls: dict[int, str]
     readable: tuple[str, ...]
     writable: tuple[str, ...]
+    private: tuple[str, ...]
     has_network_namespace: bool
     seen: dict[Attempt, int] = field(default_factory=dict)
     dropped: int = 0
@@ -138,17 +140,18 @@ class Observer:
             return Attempt("connect", _address(_memory(pid, args[1], min(args[2], 128))), "refused"), 0
         path = self._path(pid, name, args)
         writes = name not in ("open", "openat") or bool(_open_flags(name, args) & _WRITING)
-        if self._is_granted(path, writes=writes):
+        if _is_below(path, self.writable if writes else (*self.readable, *self.writable)):
             return None, 0
-        operation = name.rstrip("2").removesuffix("at") if not name.startswith("creat") else "open"
-        return Attempt(
-            f"{operation} for writing" if operation == "open" and writes else operation, path, "refused"
-        ), 0
+        if _is_below(path, self.private):
+            return self._private(name, pid, path, writes=writes), 0
+        return Attempt(_operation(name, writes=writes), path, "refused"), 0
 
-    def _is_granted(self, path: str, *, writes: bool) -> bool:
-        """The innermost folder that is shown decides: something read-only may lie inside a writable one."""
-        read, write = _innermost(path, self.readable), _innermost(path, self.writable)
-        return write >= max(read, 1) if writes else max(read, write) > 0
+    def _private(self, name: str, pid: int, path: str, *, writes: bool) -> Attempt | None:
+        """Memory folders stand where the host has others: what is written there reaches nobody, and is told."""
+        is_there = os.path.isdir(f"/proc/{pid}/root{os.path.dirname(path)}")
+        if is_there and not writes:
+            return None
+        return Attempt(_operation(name, writes=writes), path, "observed" if is_there else "refused")
 
     def _socket(self, args: tuple[int, ...]) -> tuple[Attempt, int]:
         family, kind = _FAMILIES.get(args[0] & 0xFFFFFFFF, f"family {args[0]}"), args[1] & 0xF
@@ -174,6 +177,15 @@ def _innermost(path: str, folders: tuple[str, ...]) -> int:
     """The length of the longest of *folders* that is *path* or holds it; 0 if none does."""
     lengths = (len(f) for f in folders if path == f or path.startswith(f.rstrip("/") + "/"))
     return max(lengths, default=0)
+
+
+def _is_below(path: str, folders: tuple[str, ...]) -> bool:
+    return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders)
+
+
+def _operation(name: str, *, writes: bool) -> str:
+    plain = "open" if name == "creat" else name.removesuffix("2").removesuffix("at")
+    return "open for writing" if plain == "open" and writes else plain
 
 
 def _signed(word: int) -> int:

@@ -294,7 +294,7 @@ def _environment(profile: Profile, host: Host, place: str) -> tuple[tuple[str, s
         "USER": "agent",
         "LOGNAME": "agent",
         "HOME": place,
-        "TMPDIR": "/tmp" if place == PRIVATE_WORKDIR else place,  # noqa: S108
+        "TMPDIR": place,
     }
     return tuple(sorted({**fixed, **profile.env}.items()))
 

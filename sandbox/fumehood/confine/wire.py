@@ -41,7 +41,8 @@ def receive(sock: socket.socket, *, flags: int = 0) -> tuple[dict[str, Any], lis
     try:
         body, fds = syscalls.receive_message(sock, flags=flags)
     except ConnectionResetError:
-        return None
+        # The other side ended with something unread. The error comes once, before what it had sent: read on.
+        body, fds = syscalls.receive_message(sock, flags=flags)
     if not body:
         return None
     if body == b"memfd":
