@@ -49,7 +49,7 @@ def entry_module(rules: Mapping[str, Iterable[str]]) -> str:
             f"{json.dumps(name)}: {_package_object(name, [r for r in asked if r in defined])}"
             for name, defined in ((name, frozenset(names)) for name, names in sorted(rules.items()))
         )
-        lines.append(f"{phase} := {{\n\t" + ",\n\t".join(packages) + ",\n}")
+        lines.append(f"{phase} := {{" + ",".join(f"\n\t{package}" for package in packages) + "\n}")
     return "\n\n".join(lines) + "\n"
 
 

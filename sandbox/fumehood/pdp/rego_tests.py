@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from fumehood.canonical import JSON
 from fumehood.errors import ConfigError, PdpError, Problem
@@ -20,7 +21,7 @@ from fumehood.pdp.engine import Engine
 from fumehood.pdp.expand import expanded
 from fumehood.pdp.gate.context import Context
 from fumehood.pdp.gate.scope import check_variables
-from fumehood.pdp.syntax import Module, Rule, module_of
+from fumehood.pdp.syntax import Module, Node, Rule, constant_of, module_of, ref_of, statements_of
 
 __all__ = ["TestResult", "run_tests"]
 
@@ -122,11 +123,28 @@ def _run(engine: Engine, module: Module, rule: Rule) -> TestResult:
         return TestResult(name, module.file.path, line, "skip", "still to be written")
     if rule.shape != "value" or rule.args:
         return TestResult(name, module.file.path, line, "error", "a test is a plain rule: `test_… if { … }`")
+    wrong = _wrong_inputs(rule)
+    if wrong:
+        return TestResult(name, module.file.path, line, "error", "\n".join(wrong))
     engine.prints()
     begun = time.perf_counter()
     outcome, message = _outcome(engine, name)
     took = time.perf_counter() - begun
     return TestResult(name, module.file.path, line, outcome, message, "\n".join(engine.prints()), took)
+
+
+def _wrong_inputs(rule: Rule) -> list[str]:
+    """What no guard would ever send, in the inputs that are written out: a misspelt field, a wrong type."""
+    from fumehood.pdp.document import complaints  # pydantic: only tests pay for it
+
+    found: list[str] = []
+    for statement in statements_of(rule.parts()):
+        for modifier in cast("list[Node]", statement.get("with_mods") or []):
+            ref = ref_of(cast("Node", modifier["refr"]))
+            value = constant_of(cast("Node", modifier["as"]))
+            if ref is not None and (ref.root, ref.parts) == ("input", ()) and value is not None:
+                found += [f"the input is not one: {said}" for said in complaints(value, is_partial=True)]
+    return found
 
 
 def _outcome(engine: Engine, name: str) -> tuple[str, str]:

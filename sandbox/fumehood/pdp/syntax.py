@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
+from fumehood.canonical import JSON
 from fumehood.errors import Problem
 from fumehood.pdp.engine import EngineError, syntax_trees
 from fumehood.pdp.sources import PolicyFile
@@ -21,6 +22,7 @@ __all__ = [
     "Node",
     "Ref",
     "Rule",
+    "constant_of",
     "kind_of",
     "module_of",
     "ref_of",
@@ -215,6 +217,21 @@ def statements_of(value: object) -> Iterator[Node]:
             stack.extend(reversed(list(here.values())))
         elif isinstance(here, list | tuple):
             stack.extend(reversed(here))
+
+
+def constant_of(node: Node) -> JSON:
+    """The value of an expression that is written out wholly; None if it is not."""
+    kind, body = kind_of(node)
+    if kind in ("String", "RawString", "Number", "Bool"):
+        return cast("JSON", body["value"])
+    if kind in ("Array", "Set"):
+        items = [constant_of(item) for item in cast("list[Node]", body["items"])]
+        return None if None in items else items
+    if kind == "Object":
+        fields = cast("list[tuple[object, Node, Node]]", body["fields"])
+        pairs = {str(constant_of(name)): constant_of(value) for _, name, value in fields}
+        return None if None in pairs.values() else pairs
+    return None
 
 
 def parts_of(node: Node) -> Iterator[Node]:
