@@ -13,6 +13,7 @@ import json
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol, cast
 
 from pydantic import BaseModel, ValidationError
@@ -20,7 +21,17 @@ from pydantic_core import PydanticSerializationError
 
 from fumehood.canonical import JSON, canonical, digest, escape, mac, parse
 from fumehood.errors import BindError, ConfigError
-from fumehood.model import Annotations, Confine, Kind, Origin, Runs, Session, ToolCall, ToolDefinition
+from fumehood.model import (
+    Annotations,
+    Confine,
+    Kind,
+    Origin,
+    Runs,
+    Session,
+    Subject,
+    ToolCall,
+    ToolDefinition,
+)
 
 __all__ = [
     "Body",
@@ -204,10 +215,16 @@ def call_digest(key: bytes, definition: ToolDefinition, session: Session, args: 
     It is over the canonical JSON of `{"args", "definition", "subject": {"id", "roles", "user"}, "tool"}`,
     put together from parts that are canonical already.
     """
-    who = session.subject
+    before, after = _identity(definition, session.subject)
+    return mac(key, b"".join((b'{"args":', args, before, after)))
+
+
+@lru_cache(maxsize=4096)
+def _identity(definition: ToolDefinition, who: Subject) -> tuple[bytes, bytes]:
+    """What follows the arguments in the digest's document; the same for every call of a tool by a subject."""
     subject = canonical({"id": who.id, "roles": list(who.roles), "user": who.user})
-    parts = (b'{"args":', args, b',"definition":', canonical(definition.digest), b',"subject":', subject)
-    return mac(key, b"".join((*parts, b',"tool":', canonical(definition.name), b"}")))
+    before = b',"definition":' + canonical(definition.digest) + b',"subject":' + subject
+    return before, b',"tool":' + canonical(definition.name) + b"}"
 
 
 def _read_back(schema: type[BaseModel], args: bytes) -> BaseModel:

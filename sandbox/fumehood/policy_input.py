@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from fumehood.binding import as_json
 from fumehood.canonical import JSON, MAX_DOCUMENT_BYTES
@@ -79,6 +80,7 @@ def _document(phase: Phase, call: ToolCall, at: float, more: bytes, context: byt
     return PolicyInput(phase, call.tool.name, body)
 
 
+@lru_cache(maxsize=1024)
 def _subject(session: Session) -> bytes:
     who = session.subject
     properties: dict[str, JSON] = {"roles": list(who.roles)}
@@ -87,6 +89,7 @@ def _subject(session: Session) -> bytes:
     return _json({"type": "agent", "id": who.id, "properties": properties})
 
 
+@lru_cache(maxsize=1024)
 def _resource(tool: ToolDefinition) -> bytes:
     properties: dict[str, JSON] = {
         "definition_digest": tool.digest,
@@ -96,6 +99,7 @@ def _resource(tool: ToolDefinition) -> bytes:
     return _json({"type": "tool", "id": tool.name, "properties": properties})
 
 
+@lru_cache(maxsize=1024)
 def _session(session: Session) -> bytes:
     said: dict[str, JSON] = {"id": session.id}
     if session.conversation_id is not None:
