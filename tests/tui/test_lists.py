@@ -225,8 +225,7 @@ async def test_an_empty_inbox_names_its_ledger_and_last_writer(run) -> None:
     async with run(FakeLedger(events=[event(1, at=NOW - 65, agent="ops-bot")])) as hands:
         screen = hands.screen()
         assert "Nothing waits for you" in screen
-        assert "Last written 1:0" in screen
-        assert "by ops-bot" in screen
+        assert "Last: ops-bot, 1:0" in screen
         assert "(agent.py, pid 4242)" in screen
         assert "ledger ledger.db" in screen
 

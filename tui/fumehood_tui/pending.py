@@ -90,12 +90,12 @@ class Pending(Lines[Request]):
             return ["reading the ledger…"]
         if not source.exists:
             where = ["", "Waiting for the ledger:", *_folded(source.path, self.size.width - 2)]
-            return [*where, "", "The first guarded call makes it.", "Another one? fumehood tui --ledger PATH"]
+            return [*where, "", "The first guarded call makes it.", "Another one? --ledger PATH"]
         if self._is_filtered:
             return ["", "Nothing passes the filter.", "/ changes it, Esc clears it."]
         last = "Nobody has written to it yet."
         if source.last_at is not None:
-            last = f"Last written {age(self._now - source.last_at)} ago, by {source.last_writer}"
+            last = f"Last: {source.last_writer}, {age(self._now - source.last_at)} ago"
         told = [last, *([f"({source.last_program})"] if source.last_program else [])]
         return [
             "",

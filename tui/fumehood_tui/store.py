@@ -244,7 +244,7 @@ class Store:
         if writer is None:
             return Source(self.path, exists=True)
         program = f"{name(writer.program)}, pid {writer.pid}"
-        return Source(self.path, True, name(writer.agent) or "nobody in particular", program, writer.at)
+        return Source(self.path, True, name(writer.agent) or name(writer.program), program, writer.at)
 
     def _per_s(self) -> float:
         now = self._clock()

@@ -49,14 +49,12 @@ class Trace(Lines[Row]):
 
     def tick(self, now: float, source: Source | None) -> None:
         """Say whose ledger this is and how long ago it was written (*now* in Unix seconds)."""
-        if self.show_vertical_scrollbar:
-            self.vertical_scrollbar.position = self.scroll_y  # it may have appeared after the scrolling
         if source is None or not source.exists:
             self.border_subtitle = None
             return
         last = "nobody has written yet"
         if source.last_at is not None:
-            writer = fitted(source.last_writer or source.last_program, 16, self.glyphs.more).rstrip()
+            writer = fitted(source.last_writer, 16, self.glyphs.more).rstrip()
             last = f"last: {writer}, {age(now - source.last_at)} ago"
         room = max(12, self.size.width - len(last) - 14)
         path = source.path if len(source.path) <= room else self.glyphs.more + source.path[-room + 1 :]
@@ -97,10 +95,14 @@ class Trace(Lines[Row]):
     def _settled(self) -> None:
         self.virtual_size = Size(self.room, max(1, len(self._shown)))
         if self.is_following:
-            self.scroll_to(
-                y=max(0, len(self._shown) - self.size.height), animate=False, force=True, immediate=True
-            )
+            last = max(0, len(self._shown) - self.size.height)
+            self.scroll_to(y=last, animate=False, force=True, immediate=True)
+            self.call_after_refresh(self._pin)
         self.refresh()
+
+    def _pin(self) -> None:
+        if self.show_vertical_scrollbar:
+            self.vertical_scrollbar.position = self.scroll_y  # it may have appeared after the scrolling
 
     def _title(self) -> None:
         self.border_title = "Live trace" if self.is_following else "Trace (held; f follows)"
