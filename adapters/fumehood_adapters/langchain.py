@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fumehood_adapters._confined_tools import PythonTool, ShellTool
+from fumehood_adapters._confined_tools import ConfinedTool, PythonTool, ShellTool
 from fumehood_adapters._tools import guard_tools
 
 if TYPE_CHECKING:
     from fumehood_adapters._middleware import GuardMiddleware
 
-__all__ = ["GuardMiddleware", "PythonTool", "ShellTool", "guard_tools"]
+__all__ = ["ConfinedTool", "GuardMiddleware", "PythonTool", "ShellTool", "guard_tools"]
 
 
 def __getattr__(name: str) -> object:

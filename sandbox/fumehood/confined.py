@@ -21,10 +21,12 @@ __all__ = ["Program", "arun_confined", "run_confined"]
 
 
 class Program(TypedDict, total=False):
-    """What to run: `argv` or Python `source`. `read` are paths that its integrator shows it, read-only."""
+    """What to run: `argv`, or Python `source` with its `args`. `read` are paths that its integrator shows it,
+    read-only."""
 
     argv: Sequence[str] | None
     source: str | None
+    args: Sequence[str]
     stdin: bytes
     read: Sequence[str]
     workdir: str | os.PathLike[str] | None
