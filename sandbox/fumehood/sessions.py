@@ -48,6 +48,7 @@ class OpenSession:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _tokens: list[Token[OpenSession | None]] = field(default_factory=list)
     _runs: int = 0
+    halted: str | None = None  # why nothing more may run in it
 
     @property
     def id(self) -> str:

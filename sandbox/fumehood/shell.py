@@ -93,6 +93,8 @@ class CallShell:
 
     def _bind(self, _: flow.Bind) -> tuple[ToolCall, Bound]:
         definition = self.body.definition
+        if self.session.halted is not None:
+            raise Denied(Decision.deny("session_halted", self.session.halted))
         try:
             bound = self.body.bind()
         except BindError as error:
@@ -268,7 +270,11 @@ class CallShell:
             duration_s=time.monotonic() - self._began if self._began else 0.0,
             detail=json.dumps(self.detail).encode(),
         )
-        self.hands.ledger.finish(wish.call, outcome, claimed=wish.is_claimed)
+        try:
+            self.hands.ledger.finish(wish.call, outcome, claimed=wish.is_claimed)
+        except LedgerError:
+            self.session.halted = "an outcome could not be recorded, so nothing more is run in this session"
+            raise
         if wish.withheld is None and wish.view is not None:
             self.session.learn(wish.call.tool.name, notes, wish.view, wish.labels)
 

@@ -63,6 +63,12 @@ class Jobs:
             self._running[attempt_id] = (session, kill)
         self.look()
 
+    @property
+    def count(self) -> int:
+        """How many run now."""
+        with self._lock:
+            return len(self._running)
+
     def leave(self, attempt_id: str) -> None:
         with self._lock:
             self._running.pop(attempt_id, None)
