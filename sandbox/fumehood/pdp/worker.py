@@ -69,9 +69,9 @@ def lock_in(hello: dict) -> list[str]:  # type: ignore[type-arg]
     return list(getattr(importlib.import_module(module), function)(memory_bytes=hello["memory_bytes"]))
 
 
-def answer(engine, rule: str, document: str) -> bytes:  # type: ignore[no-untyped-def]
+def answer(engine, rule: str, document: bytes) -> bytes:  # type: ignore[no-untyped-def]
     try:
-        engine.set_input_json(document)
+        engine.set_input_json(document.decode())
         value = engine.eval_rule_as_json(rule)
     except Exception as error:  # noqa: BLE001 - regorus raises RuntimeError for everything
         return b"\x01" + str(error).split("Stack backtrace:")[0].strip().encode(errors="replace")
@@ -93,7 +93,7 @@ def main() -> None:
     rules, call_s = hello["rules"], hello["call_s"]
     while message := receive(link):
         signal.alarm(call_s)  # should the parent die meanwhile, this ends us
-        reply = answer(engine, rules[message[0]], message[1:].decode())
+        reply = answer(engine, rules[message[0]], message[1:])
         signal.alarm(0)
         send(link, reply)
 
