@@ -102,6 +102,7 @@ async def test_a_long_list_scrolls_with_the_cursor(run) -> None:
     async with run(FakeLedger(many)) as hands:
         await hands.press("G")
         assert hands.selected == "003b0000"
+        assert "60/60" in hands.screen()
         assert "003b" in hands.screen()
         await hands.press("g")
         assert "0000" in hands.screen()
@@ -158,6 +159,7 @@ async def test_the_trace_follows_until_somebody_moves_in_it(run) -> None:
         await hands.press("tab", "k", "k")
         assert not trace_of(hands).is_following
         assert trace_of(hands).latest.seq == 38
+        assert "held at 38 of 40" in hands.screen()
         ledger.happen(*[event(n, tool=f"tool-{n}") for n in range(41, 61)])
         await hands.until(lambda: trace_of(hands)._shown[-1].seq == 60)
         assert trace_of(hands).latest.seq == 38

@@ -10,6 +10,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from rich.segment import Segment
 from rich.style import Style
+from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
@@ -39,7 +40,7 @@ class Lines(ScrollView, Generic[Item], can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = MOVES
     COMPONENT_CLASSES: ClassVar[set[str]] = {"lines--cursor", "lines--dim"}
     DEFAULT_CSS = """
-    Lines { overflow-x: hidden; scrollbar-size-vertical: 1; }
+    Lines { overflow-x: hidden; scrollbar-size-vertical: 0; }
     Lines > .lines--cursor { background: $surface; }
     Lines:focus > .lines--cursor { background: $primary 40%; text-style: bold; }
     Lines > .lines--dim { color: $secondary; }
@@ -50,6 +51,8 @@ class Lines(ScrollView, Generic[Item], can_focus=True):
         self.glyphs = glyphs
         self._rows: Sequence[Item] = ()
         self._at = -1
+
+    counts_rows = True  # in the lower border
 
     # what a subclass says
 
@@ -72,8 +75,8 @@ class Lines(ScrollView, Generic[Item], can_focus=True):
 
     @property
     def room(self) -> int:
-        """Cells of a line that are really seen: without the scrollbar, which `size` counts in."""
-        return self.scrollable_content_region.width
+        """Cells of a line."""
+        return self.size.width
 
     @property
     def current(self) -> Item | None:
@@ -87,6 +90,7 @@ class Lines(ScrollView, Generic[Item], can_focus=True):
         self._at = self._place_of(before)
         self.virtual_size = Size(self.room, max(1, len(rows)))
         self._stay(before)
+        self._count()
         self.refresh()
 
     def go(self, index: int) -> None:
@@ -96,6 +100,7 @@ class Lines(ScrollView, Generic[Item], can_focus=True):
         before = self.current
         self._at = min(max(0, index), len(self._rows) - 1)
         self._reveal()
+        self._count()
         self.refresh()
         if before is None or self.ident(before) != self.ident(self._rows[self._at]):
             self.moved(by_user=True)
@@ -119,6 +124,12 @@ class Lines(ScrollView, Generic[Item], can_focus=True):
             self._reveal()
         if not is_same and (before is not None or now is not None):
             self.moved(by_user=False)
+
+    def _count(self) -> None:
+        """Say where the cursor is if not all rows are on the screen: there is no scrollbar."""
+        if self.counts_rows:
+            is_long = len(self._rows) > self.size.height
+            self.border_subtitle = Text(f"{self._at + 1}/{len(self._rows)}") if is_long else None
 
     def _reveal(self) -> None:
         height = max(1, self.size.height)

@@ -33,6 +33,8 @@ class Trace(Lines[Row]):
     Trace > .trace--plain { color: $secondary; }
     """
 
+    counts_rows = False  # the lower border names the ledger
+
     def __init__(self, *, id: str, glyphs: Glyphs = UNICODE, kept: int = KEPT) -> None:
         super().__init__(id=id, glyphs=glyphs)
         self._all: deque[Row] = deque(maxlen=kept)
@@ -81,7 +83,6 @@ class Trace(Lines[Row]):
         """Stay at the end, or stay where it is."""
         self.is_following = is_on
         self._at = -1 if is_on else len(self._shown) - 1
-        self._title()
         self._settled()
 
     def _add(self, rows: list[Row]) -> None:
@@ -94,18 +95,15 @@ class Trace(Lines[Row]):
 
     def _settled(self) -> None:
         self.virtual_size = Size(self.room, max(1, len(self._shown)))
+        self._title()
         if self.is_following:
             last = max(0, len(self._shown) - self.size.height)
             self.scroll_to(y=last, animate=False, force=True, immediate=True)
-            self.call_after_refresh(self._pin)
         self.refresh()
 
-    def _pin(self) -> None:
-        if self.show_vertical_scrollbar:
-            self.vertical_scrollbar.position = self.scroll_y  # it may have appeared after the scrolling
-
     def _title(self) -> None:
-        self.border_title = "Live trace" if self.is_following else "Trace (held; f follows)"
+        held = f"Trace, held at {self._at + 1} of {len(self._shown)}; f follows"
+        self.border_title = Text("Live trace" if self.is_following else held)
 
     def on_resize(self) -> None:
         self._settled()
@@ -114,6 +112,7 @@ class Trace(Lines[Row]):
         if self.is_following:
             self.follow(False)
         super().go(index)
+        self._title()
 
     def action_edge(self, is_last: bool) -> None:
         if is_last:
