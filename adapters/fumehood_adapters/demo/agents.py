@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -43,11 +44,14 @@ class Stage:
     stories: tuple[str, ...]
     suffix: str = ""
     policies: tuple[str, ...] = ()
+    delay_s: float = 0.0
 
 
 def main() -> None:
     hold_leash()
     stage = Stage(**{**(given := json.loads(sys.argv[1])), **{k: tuple(given[k]) for k in _LISTS}})
+    tell("ready")
+    time.sleep(stage.delay_s)
     for name in stage.stories:
         play(story(name), stage)
     tell("over")

@@ -23,6 +23,7 @@ __all__ = ["demo"]
 
 _NEEDED = ("langchain", "langchain_core", "langgraph")
 _NO = 1
+_CURTAIN_S = 2.0  # for the terminal UI to open, so that the person sees the first call arrive
 
 
 @click.command()
@@ -74,6 +75,7 @@ class _Result:
     session: str
     calls: Sequence[Happened]
     differences: Sequence[str]
+    got_through: Sequence[str]  # what confined code really did, seen from outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ class _Show:
             "stories": [told.name for told in self.stories],
             "suffix": place.suffix,
             "policies": [place.short_time_out()] if self.is_alone else [],
+            "delay_s": _CURTAIN_S if self.is_watched else 0.0,
         }
 
     def _reasons(self) -> dict[str, str] | None:
@@ -155,8 +158,8 @@ class _Show:
         from fumehood_adapters.demo.run import watched_by_a_person
 
         self._say(
-            "\nThe terminal UI opens when a call waits for you. Look at each request, and deny it with d: the\n"
-            "customer asked for $40, which needs nobody. When nothing waits any more, quit with q."
+            "\nThe terminal UI opens in a moment. Two calls will wait for you: look at each, and deny it with d\n"
+            "(all that Alice asked for is $40, which needs nobody). When nothing waits any more, quit with q."
         )
         left = watched_by_a_person(troupe, told, book)
         if left:
@@ -170,11 +173,10 @@ class _Show:
         session = told.sessions.get(story.name, "")
         calls = record.happened(book, session) if session else []
         wrong = record.differences(story, calls, record.effects_in(place.effects))
+        through = payload.done_by(place.models, listener)
         if story.name == "model-file":
-            wrong += [
-                f"the model's payload got through: {text}" for text in payload.done_by(place.models, listener)
-            ]
-        return _Result(story, session, calls, wrong)
+            wrong += [f"the model's payload got through: {text}" for text in through]
+        return _Result(story, session, calls, wrong, through)
 
     def _head(self, story: Story, number: int, place: Place) -> None:
         from fumehood_adapters.demo import show
@@ -186,6 +188,7 @@ class _Show:
 
         told = result.told
         show.table(result.calls, agent=told.agent + place.suffix, user=told.user, session=result.session)
+        show.tried(result.calls, result.got_through)
 
     def _end(self, place: Place, tier: Tier, results: list[_Result]) -> int:
         from fumehood.cli.output import echo_json

@@ -21,7 +21,7 @@ _PAGE = 1000
 
 @dataclass(slots=True)
 class Happened:
-    """One call as the ledger has it. `ends` is "done", a refusal's code, or "" if its end is not on record."""
+    """One call as the ledger has it. `ends` is "done", a refusal's code, or "" if it has no end on record."""
 
     seq: int
     tool: str
