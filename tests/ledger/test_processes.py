@@ -13,15 +13,16 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from host import require
 
 from fumehood.approval import State
 from fumehood.errors import LedgerError
-from fumehood.ledger import ClaimState, open_ledger
+from fumehood.ledger import ClaimState, Outcome, open_ledger
 from fumehood.ledger.sqlite import SqliteLedger
 from ledger.samples import PERMIT, SESSION, a_call, asked, limited
 
@@ -57,6 +58,27 @@ def tell(child: subprocess.Popen[str], line: str = "go") -> None:
     assert child.stdin is not None
     child.stdin.write(line + "\n")
     child.stdin.flush()
+
+
+@contextmanager
+def forked(body: Callable[[TextIO], None]) -> Iterator[tuple[int, TextIO]]:
+    """A forked child that does *body* (no start-up to wait for), and what it writes; killed at the end."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(reading)
+            with os.fdopen(writing, "w", buffering=1) as out:
+                body(out)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as said_by_child:
+        yield pid, said_by_child
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def in_child(check: Callable[[], bool]) -> int:
@@ -179,10 +201,10 @@ def test_forked_child_does_not_keep_its_parent_alive(path: Path, ledger: SqliteL
     source = """
         waiting = asked(ledger)
         ledger.claim(a_call(call_id="open"), None)
-        pid = os.fork()
-        if pid == 0:
-            time.sleep(60); os._exit(0)
-        print(waiting.id, pid, flush=True); sys.stdin.readline()
+        if os.fork() == 0:
+            print(waiting.id, os.getpid(), flush=True)
+            time.sleep(60)
+        sys.stdin.readline()
     """
     with running(source, path) as parent:
         id_, grandchild = said(parent).split()
@@ -195,17 +217,16 @@ def test_forked_child_does_not_keep_its_parent_alive(path: Path, ledger: SqliteL
             os.kill(int(grandchild), signal.SIGKILL)
 
 
-WORK = """
-    effects = open(sys.argv[2], "a", buffering=1)
-    for n in range(10**6):
-        call = a_call(call_id=f"{sys.argv[3]}-{n}")
-        recorded = ledger.record(call, PERMIT, document=b"{}")
-        print(recorded.seq, flush=True)
-        if ledger.claim(call, None).is_mine:
-            effects.write(call.attempt_id + "\\n")
-            ledger.finish(call, Outcome(ClaimState.DONE, b"1"), claimed=True)
-        ledger.note(SESSION, "note", "x")
-"""
+def work(ledger: SqliteLedger, effects: Path, said: TextIO, number: int) -> None:
+    """Decide, claim, act and finish, over and over; say each committed decision."""
+    with open(effects, "a", buffering=1) as acted:
+        for n in range(10**6):
+            call = a_call(call_id=f"{number}-{n}")
+            said.write(f"{ledger.record(call, PERMIT, document=b'{}').seq}\n")
+            if ledger.claim(call, None).is_mine:
+                acted.write(call.attempt_id + "\n")
+                ledger.finish(call, Outcome(ClaimState.DONE, b"1"), claimed=True)
+            ledger.note(SESSION, "note", "x")
 
 
 @pytest.mark.parametrize("rounds", [20, pytest.param(200, marks=pytest.mark.slow)])
@@ -215,18 +236,17 @@ def test_killed_at_any_moment_nothing_committed_is_lost(
     effects = path.with_name("effects")
     seen: list[int] = []
     for number in range(rounds):
-        with running(WORK, path, effects, number) as child:
-            seen.append(int(said(child)))
-            time.sleep(random.random() * 0.03)
-            os.kill(child.pid, signal.SIGKILL)
-            assert child.stdout is not None
-            seen += [int(line) for line in child.stdout.read().split("\n")[:-1]]
+        with forked(lambda out, number=number: work(ledger, effects, out, number)) as (pid, said_by_child):
+            seen.append(int(said_by_child.readline()))
+            time.sleep(random.random() * 0.05)
+            os.kill(pid, signal.SIGKILL)
+            seen += [int(line) for line in said_by_child.read().split("\n")[:-1]]
     ledger.reap()
     ran = effects.read_text().split()
-    decided = {e.attempt_id for e in _all(ledger) if e.kind == "decision"}
-    assert {e.seq for e in _all(ledger) if e.kind == "decision"} >= set(seen)
+    decided = {e.attempt_id: e.seq for e in _all(ledger) if e.kind == "decision"}
+    assert set(decided.values()) >= set(seen)
     assert len(ran) == len(set(ran))
-    assert set(ran) <= decided  # nothing ran without a committed decision
+    assert set(ran) <= set(decided)  # nothing ran without a committed decision
     with ledger._hands.store.read() as db:
         assert db.execute("SELECT count(*) FROM claims WHERE state = 'open'").fetchone() == (0,)
         claimed = {row[0] for row in db.execute("SELECT attempt_id FROM claims")}
@@ -444,25 +464,23 @@ def test_open_reader_lets_the_log_grow_and_it_shrinks_afterwards(ledger: SqliteL
     assert ledger._hands.store.wal_bytes() < 16 << 20
 
 
-def test_eight_writers_all_get_their_turn(ledger: SqliteLedger, path: Path) -> None:
-    source = """
-        print("ready", flush=True); sys.stdin.readline()
-        end, worst, count = time.monotonic() + 1.5, 0.0, 0
+def test_eight_writers_all_get_their_turn(ledger: SqliteLedger) -> None:
+    start = time.monotonic() + 0.3
+
+    def write(out: TextIO) -> None:
         calls = [a_call(call_id=f"c{n}") for n in range(50)]
-        while time.monotonic() < end:
+        ledger.record(calls[0], PERMIT, document=b"{}")
+        time.sleep(max(0.0, start - time.monotonic()))
+        worst, count = 0.0, 0
+        while time.monotonic() < start + 1.5:
             begin = time.monotonic()
             ledger.record(calls[count % 50], PERMIT, document=b"{}")
             worst, count = max(worst, time.monotonic() - begin), count + 1
-        print(count, worst, flush=True)
-    """
-    from contextlib import ExitStack
+        out.write(f"{count} {worst}\n")
 
     with ExitStack() as stack:
-        writers = [stack.enter_context(running(source, path)) for _ in range(8)]
-        assert [said(w) for w in writers] == ["ready"] * 8
-        for writer in writers:
-            tell(writer)
-        results = [said(w).split() for w in writers]
+        children = [stack.enter_context(forked(write)) for _ in range(8)]
+        results = [said_by_child.readline().split() for _, said_by_child in children]
     counts = sorted(int(c) for c, _ in results)
     worst = max(float(w) for _, w in results)
     print(f"8 writers: {counts[0]} to {counts[-1]} records each, longest wait {worst * 1e3:.0f} ms")

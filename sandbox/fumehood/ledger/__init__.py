@@ -2,6 +2,7 @@
 
 from fumehood.ledger.ancestry import this_process
 from fumehood.ledger.files import default_path
+from fumehood.ledger.opening import open_ledger
 from fumehood.ledger.protocol import (
     Claimed,
     ClaimState,
@@ -14,7 +15,6 @@ from fumehood.ledger.protocol import (
     StopScope,
     Writer,
 )
-from fumehood.ledger.sqlite import open_ledger
 
 __all__ = [
     "ClaimState",

@@ -6,21 +6,19 @@ import atexit
 import contextlib
 import os
 import sqlite3
-import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from fumehood.approval import Approval, IllegalTransition, Move, State, Verdict, next_state
 from fumehood.errors import LedgerError
-from fumehood.ledger import approvals, claims, decisions, files, lease, sessions, stops
+from fumehood.ledger import approvals, claims, decisions, lease, sessions, stops
 from fumehood.ledger.ancestry import is_ancestor
 from fumehood.ledger.approvals import Change
-from fumehood.ledger.batch import Batch
-from fumehood.ledger.bell import Bell, Ear, folder_for
+from fumehood.ledger.hands import Hands
 from fumehood.ledger.outcomes import kept_result, outcome_event
 from fumehood.ledger.protocol import (
     Claimed,
@@ -33,93 +31,13 @@ from fumehood.ledger.protocol import (
     StopScope,
     Writer,
 )
-from fumehood.ledger.rows import EVENT_COLUMNS, NewEvent, event_from, stored
-from fumehood.ledger.store import Store
+from fumehood.ledger.rows import EVENT_COLUMNS, NewEvent, event_from
 from fumehood.model import Decision, Session, ToolCall
 from fumehood.redaction import redacted_args, redacted_input, redacted_json, redacted_text
 
-__all__ = ["SqliteLedger", "open_ledger"]
+__all__ = ["SqliteLedger"]
 
 _OPEN = (State.PENDING, State.APPROVED)
-
-
-class _Hands:
-    """What one process holds of a ledger; a forked child gets new ones."""
-
-    def __init__(self, ledger: SqliteLedger, path: Path, *, durability: str, is_readonly: bool) -> None:
-        self.pid = os.getpid()
-        self.store = Store(path, durability=durability, is_readonly=is_readonly)
-        self.folder = files.sidecar(path)
-        try:
-            self.lease = None if is_readonly else lease.Lease(self.folder)
-        except BaseException:
-            self.store.close()
-            raise
-        self.bell = Bell(folder_for(path))
-        self.batch: Batch[NewEvent] = Batch(self._commit, self.store.checkpoint)
-        self.ear: Ear | None = None
-        self.lock = threading.Lock()
-        self._writer = 0
-
-    @property
-    def writer(self) -> int:
-        """The number of this process among those that wrote."""
-        if not self._writer:
-            with self.lock, self.store.write() as db:
-                name = Path(sys.argv[0] or "python").name if sys.argv else "python"
-                row = (os.getpid(), name.encode("utf-8", "replace").decode(), self.lease_name)
-                cursor = db.execute("INSERT INTO writers (pid, program, lease) VALUES (?, ?, ?)", row)
-                self._writer = cursor.lastrowid or 0
-        return self._writer
-
-    @property
-    def lease_name(self) -> str:
-        return self.lease.name if self.lease is not None else ""
-
-    def committed(self) -> None:
-        """After every commit: wake who watches, and see to the write-ahead log now and then."""
-        self.bell.ring()
-        if self.store.needs_checkpoint():
-            self.batch.ask_tidy()
-
-    def add(self, events: Iterable[NewEvent], db: sqlite3.Connection, writer: int) -> None:
-        for event in events:
-            stored(event, db, writer)
-
-    def is_alive(self, name: str) -> bool:
-        return lease.is_held(self.folder, name)
-
-    def listen(self) -> Ear:
-        with self.lock:
-            if self.ear is None:
-                self.ear = Ear(folder_for(self.store.path))
-            return self.ear
-
-    def close(self) -> None:
-        try:
-            self.batch.close()
-        finally:
-            if self.ear is not None:
-                self.ear.close()
-            self.bell.close()
-            self.store.close()
-            if self.lease is not None:
-                self.lease.release()
-
-    def abandon(self) -> bool:
-        """In a forked child; False if it can never open this ledger."""
-        if self.lease is not None:
-            self.lease.abandon()
-        if self.ear is not None:
-            self.ear.abandon()
-        self.bell.close()
-        return self.store.abandon()
-
-    def _commit(self, events: Sequence[NewEvent]) -> None:
-        writer = self.writer
-        with self.store.write() as db:
-            self.add(events, db, writer)
-        self.committed()
 
 
 class SqliteLedger:
@@ -135,7 +53,7 @@ class SqliteLedger:
         self._is_closed = False
         self._is_spoilt = False
         self._lock = threading.Lock()
-        self._held: _Hands | None = self._reach()
+        self._held: Hands | None = self._reach()
         try:
             self._origin = self._read_origin(self._held)
         except BaseException:
@@ -416,7 +334,7 @@ class SqliteLedger:
     # --- private ---
 
     @property
-    def _hands(self) -> _Hands:
+    def _hands(self) -> Hands:
         hands = self._held
         if hands is not None and hands.pid == os.getpid():
             return hands
@@ -433,10 +351,10 @@ class SqliteLedger:
                 self._held = self._reach()
             return self._held
 
-    def _reach(self) -> _Hands:
-        return _Hands(self, self._path, durability=self._durability, is_readonly=self._is_readonly)
+    def _reach(self) -> Hands:
+        return Hands(self._path, durability=self._durability, is_readonly=self._is_readonly)
 
-    def _read_origin(self, hands: _Hands) -> str:
+    def _read_origin(self, hands: Hands) -> str:
         with hands.store.read() as db:
             return str(db.execute("SELECT value FROM meta WHERE name = 'origin'").fetchone()[0])
 
@@ -484,39 +402,6 @@ class SqliteLedger:
 
 
 _GONE = "the caller is gone"
-
-
-def open_ledger(
-    path: str | os.PathLike[str] | None = None,
-    *,
-    create: bool = True,
-    readonly: bool = False,
-    durability: str = "process",
-) -> SqliteLedger:
-    """Open the ledger at *path*; None is `default_path()`.
-
-    `durability`: "process" survives the death of any process, "power" a power cut too (an fsync per commit).
-
-    Raises:
-        LedgerError: it is missing (and *create* is False), unsafe, on a network file system, of another
-            version, or cannot be read or written.
-    """
-    if durability not in ("process", "power"):
-        raise ValueError(f'durability is "process" or "power", not {durability!r}')
-    where = files.locate(path)
-    if path is None and create and not readonly:
-        files.make_private_folder(where.parent)
-    is_there = files.vet(where)
-    if not is_there and (readonly or not create):
-        raise LedgerError(
-            f"there is no ledger at {where}; an agent makes it on its first call. "
-            "Name another with --ledger or $FUMEHOOD_LEDGER",
-            code="ledger_missing",
-        )
-    files.make_private_folder(files.sidecar(where))
-    if not is_there:
-        files.create_private(where)
-    return SqliteLedger(where, durability=durability, is_readonly=readonly)
 
 
 def _around_fork(me: weakref.ref[SqliteLedger], step: Callable[[SqliteLedger], None]) -> None:
