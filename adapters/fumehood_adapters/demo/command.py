@@ -158,8 +158,8 @@ class _Show:
         from fumehood_adapters.demo.run import watched_by_a_person
 
         self._say(
-            "\nThe terminal UI opens in a moment. Two calls will wait for you: look at each, and deny it with d\n"
-            "(all that Alice asked for is $40, which needs nobody). When nothing waits any more, quit with q."
+            "\nThe terminal UI opens in a moment. Two calls will wait for you: look at each, deny it with d (all\n"
+            "that Alice asked for is $40, which needs nobody). When nothing waits any more, quit with q."
         )
         left = watched_by_a_person(troupe, told, book)
         if left:

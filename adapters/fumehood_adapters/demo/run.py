@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Self
 
+from fumehood.errors import FumehoodError
 from fumehood_adapters.demo import operator
 from fumehood_adapters.demo.place import Place
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Told", "Troupe", "watched_by_a_person"]
 
 DEADLINE_S = 90.0  # nobody is asked who could need longer
-FIRST_REQUEST_S = 30.0
+READY_S = 30.0
 _GRACE_S = 10.0
 _STEP_S = 0.1
 
@@ -33,14 +34,14 @@ class Told:
     """What the children told so far: the session of each story, and whether all were played."""
 
     sessions: dict[str, str] = field(default_factory=dict)
-    waiting: threading.Event = field(default_factory=threading.Event)
+    is_ready: threading.Event = field(default_factory=threading.Event)
     is_over: bool = False
 
     def hear(self, line: Line) -> None:
         if line["what"] == "begin":
             self.sessions[line["story"]] = line["session"]
-        elif line["what"] == "waits":
-            self.waiting.set()
+        elif line["what"] == "ready":
+            self.is_ready.set()
         elif line["what"] == "over":
             self.is_over = True
 
@@ -125,14 +126,19 @@ def _read(line: str) -> Line:
 def watched_by_a_person(troupe: Troupe, told: Told, ledger: Ledger) -> int:
     """Open the terminal UI until the person quits; how many calls they left waiting (those are cancelled).
 
-    The UI is opened when something waits, so that it has something to show.
+    The UI is opened as soon as the agents are ready to play.
+
+    Raises:
+        FumehoodError: the terminal UI failed.
     """
     listening = threading.Thread(target=_hear, args=(troupe, told), daemon=True)
     listening.start()
-    give_up_at = time.monotonic() + FIRST_REQUEST_S
-    while troupe.is_playing and time.monotonic() < give_up_at and not told.waiting.wait(_STEP_S):
+    give_up_at = time.monotonic() + READY_S
+    while troupe.is_playing and time.monotonic() < give_up_at and not told.is_ready.wait(_STEP_S):
         pass
-    subprocess.run([*operator.COMMAND, "tui", "--ledger", ledger.path], check=False)
+    ended = subprocess.run([*operator.COMMAND, "tui", "--ledger", ledger.path], check=False)
+    if ended.returncode:
+        raise FumehoodError(f"the terminal UI ended with exit code {ended.returncode}")
     left = _left_waiting(troupe, told, ledger)
     listening.join(_GRACE_S)
     return left

@@ -14,9 +14,10 @@ from fumehood.display import clip, inert
 from fumehood_adapters.demo.record import Happened, as_words
 from fumehood_adapters.demo.stories import Story
 
-__all__ = ["begun", "ended", "next_commands", "progress", "table"]
+__all__ = ["begun", "ended", "next_commands", "progress", "table", "tried"]
 
 _HEADERS = ("SEQ", "TOOL", "ARGUMENTS", "DECISION", "RAN", "WHY")
+_WIDEST = 32
 _FOLD = 3  # so many rows that say the same are shown; of more, the first and the last
 
 _WHY = {
@@ -51,20 +52,27 @@ def table(calls: Sequence[Happened], *, agent: str, user: str, session: str) -> 
     rows = [_row(call) for call in calls]
     folded = [row for _, same in groupby(rows, key=_alike) for row in _folded(list(same))]
     print_table(_HEADERS, folded)
-    tried = [attempt for call in calls for attempt in call.tried]
-    if tried:
-        click.echo("\n     What the file tried when it was loaded, as the supervisor outside saw it:\n")
-        print_table(
-            ("TRIED", "VERDICT", "TARGET"), [(what, verdict, where) for what, where, verdict in tried]
-        )
+
+
+def tried(calls: Sequence[Happened], got_through: Sequence[str]) -> None:
+    """What confined code tried, by the record, and what came of it outside."""
+    attempts = [attempt for call in calls for attempt in call.tried]
+    if attempts:
+        click.echo("\n     What it tried when it was loaded, as the supervisor outside saw it:\n")
+        print_table(("TRIED", "VERDICT", "TARGET"), [(what, verdict, to) for what, to, verdict in attempts])
+        came = "; ".join(got_through) or "no file was written, nobody connected, no process was started"
+        click.echo(f"\n     What came of it outside: {came}.")
 
 
 def _row(call: Happened) -> tuple[str, ...]:
-    ran = "yes" if call.is_run else "no"
-    if call.confinement:
-        ran = f"confined ({call.confinement.get('tier')})"
+    ran = ("confined" if call.confinement else "yes") if call.is_run else "no"
     why = "; ".join(call.asks) or _WHY.get(call.ends, "" if call.is_run else call.ends)
-    return (str(call.seq), call.tool, as_words(call.args), _decision(call), ran, why)
+    return (str(call.seq), call.tool, _short(as_words(call.args)), _decision(call), ran, why)
+
+
+def _short(text: str) -> str:
+    """*text* without its middle, where it is long."""
+    return text if len(text) <= _WIDEST else f"{text[:5]}…{text[6 - _WIDEST :]}"
 
 
 def _decision(call: Happened) -> str:
