@@ -59,7 +59,7 @@ class Hands:
         for key in keys:
             name = _character_to_key(key) if len(key) == 1 else key
             self.app._driver.send_message(events.Key(name, key if len(key) == 1 else None))
-            for _ in range(3):
+            for _ in range(2):
                 await self.pilot.pause(0)
         await self.pilot.pause(0)
 

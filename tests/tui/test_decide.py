@@ -62,7 +62,7 @@ async def test_enter_never_approves(run) -> None:
         async with run(ledger) as hands:
             await hands.press("enter", "enter", "escape")
             await hands.press("a") if row.risk is Risk.HIGH else None
-            await hands.press(*"7f3a") if row.risk is Risk.HIGH else None
+            await hands.press(*row.id) if row.risk is Risk.HIGH else None
             hands.later(1)
             await hands.press("enter", "enter", "enter")
             assert ledger.verdicts == []
@@ -75,7 +75,9 @@ async def test_a_high_risk_needs_its_id_typed_and_then_a(run) -> None:
         assert isinstance(hands.app.screen, ConfirmDialogue)
         await hands.press("a", "enter")  # an `a` that is not part of the id approves nothing
         assert "not this id" in hands.screen()
-        await hands.press("backspace", *"7f3a")
+        await hands.press("backspace", *"7f3a", "a")  # a part of it is not enough
+        hands.later(1)
+        await hands.press("backspace", *"91c2")
         await hands.press("a")  # at once: a finger that slipped
         assert ledger.verdicts == []
         hands.later(0.5)
@@ -90,7 +92,7 @@ async def test_a_paste_types_no_id(run) -> None:
     ledger = FakeLedger([approval("7f3a91c2", reasons=HIGH)])
     async with run(ledger) as hands:
         await hands.press("a")
-        hands.app.screen.post_message(Paste("7f3a"))
+        hands.app.screen.post_message(Paste("7f3a91c2"))
         await hands.press()
         hands.later(1)
         await hands.press("a")
@@ -156,7 +158,7 @@ async def test_an_open_dialogue_says_who_decided_and_decides_nothing_more(run, k
         ledger.change("7f3a91c2", state=State.APPROVED, decided_by="bob")
         await hands.until(lambda: dialogue.is_over)
         assert "was approved by bob" in hands.screen()
-        await hands.press(*"7f3a")
+        await hands.press(*"7f3a91c2")
         hands.later(1)
         await hands.press("a", "enter")
         assert ledger.verdicts == []

@@ -19,7 +19,7 @@ from fumehood_tui.desk import SETTLE_S
 from fumehood_tui.dialogue import Choice, Dialogue, RequestDialogue
 from fumehood_tui.glyphs import WORDS, Glyphs
 from fumehood_tui.lines import Lines
-from fumehood_tui.view import Request
+from fumehood_tui.view import Request, name
 from fumehood_tui.words import fitted
 
 __all__ = ["ConfirmDialogue", "DenyDialogue", "StopChoice", "StopDialogue"]
@@ -53,24 +53,25 @@ class DenyDialogue(RequestDialogue[str | None]):
 
 
 class ConfirmDialogue(RequestDialogue[bool]):
-    """Answers True once the id was typed and `a` pressed after it. A paste types nothing."""
+    """Answers True once the whole id was typed and `a` pressed after it. A paste types nothing."""
 
     def __init__(self, request: Request, glyphs: Glyphs, /, *, clock: Callable[[], float]) -> None:
         super().__init__(request, glyphs)
         self._clock = clock
+        self._wanted = request.key.id  # as in the shell: all of it
         self._typed = ""
         self._typed_at = float("inf")
 
     @property
     def is_typed(self) -> bool:
-        return self._typed == self.request.short
+        return self._typed == self._wanted
 
     def title_text(self) -> str:
         return f"Approve {self.request.label} ({WORDS[self.request.risk]} risk)"
 
     def inside(self) -> ComposeResult:
         yield Static(self.text(f"{self.request.agent}: {self.request.why}"), markup=False)
-        yield Static(self.text(f"Type its id, {self.request.short}, then press a."), markup=False)
+        yield Static(self.text(f"Type its whole id, {name(self._wanted)}, then press a."), markup=False)
         yield Static(self._prompt(), id="typed", markup=False)
         with Horizontal(id="choices"):
             yield Choice("a", "approve (after the id)", "approve")
@@ -100,14 +101,14 @@ class ConfirmDialogue(RequestDialogue[bool]):
 
     def _type(self, text: str) -> None:
         if not self.is_over:
-            self._typed = text[: len(self.request.short) + 8]
+            self._typed = text[: len(self._wanted) + 8]
             self._typed_at = self._clock() if self.is_typed else float("inf")
             self.query_one("#typed", Static).update(self._prompt())
 
     def _prompt(self) -> Text:
         if self.is_typed:
             return self.text(f"> {self._typed}   now press a to approve", "bold")
-        wrong = "" if self.request.short.startswith(self._typed) else "   not this id: Backspace"
+        wrong = "" if self._wanted.startswith(self._typed) else "   not this id: Backspace"
         return self.text(f"> {inert(self._typed)}_{wrong}")
 
 
