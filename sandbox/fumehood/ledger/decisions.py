@@ -123,7 +123,8 @@ def _spend(db: sqlite3.Connection, limit: Limit, now: float) -> None:
     last_at, total, horizon_s = row or (now, 0, 0.0)
     at, cost, horizon_s = max(now, last_at), limits.as_units(limit.cost), max(horizon_s, limit.per_s)
     db.execute("INSERT OR REPLACE INTO limits VALUES (?, ?, ?, ?)", (limit.key, at, total + cost, horizon_s))
-    db.execute("DELETE FROM spends WHERE key = ? AND at <= ?", (limit.key, at - horizon_s))
+    if int(at) != int(last_at):  # once a second is often enough to throw away what has left every window
+        db.execute("DELETE FROM spends WHERE key = ? AND at <= ?", (limit.key, at - horizon_s))
     db.execute(
         "INSERT INTO spends SELECT ?, ?, ifnull(max(n), 0) + 1, ?, ? FROM spends WHERE key = ? AND at = ?",
         (limit.key, at, cost, total + cost, limit.key, at),
