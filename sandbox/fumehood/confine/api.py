@@ -193,7 +193,7 @@ class Job:
         )
 
     def _give_up(self) -> None:
-        """The supervisor has died, or hangs: no deadline of its can be trusted. What is left of it is ended."""
+        """The supervisor has died, or hangs: none of its deadlines counts any more. It is ended."""
         self._drop()
         self._end(Outcome(Exit("spawner"), profile=self._profile, tier=self._spec.tier))
 
@@ -282,12 +282,12 @@ def _start_with(spawner: Spawner, spec: Spec, profile: Profile) -> Job:
             "plan": plan.to_wire(),
             "program": _text(compile_filter(spec_of_filter)),
             "observer": _text(compile_observer()) if profile.observe else "",
-            "may_exec": profile.exec or spec.argv is not None,
+            "is_source": spec.source is not None,
         }
         fields = {
             **setup,
             "calls": observed_numbers() if profile.observe else [],
-            "key": "" if mounts or workdir or spec.source is None else _digest(setup),
+            "key": "" if mounts or workdir else _digest(setup),
             "argv": None if spec.argv is None else list(spec.argv),
             "args": list(spec.args),
             "env": list(spec.env.items()),
@@ -327,7 +327,7 @@ def _digest(setup: dict[str, Any]) -> str:
 
 
 def _timeout_s(spec: Spec, profile: Profile) -> float:
-    """The caller's, else the profile's. A limit that a policy set bounds the caller's, our default does not."""
+    """The caller's, else the profile's. What a policy set bounds the caller's; our default does not."""
     limit = profile.limits.timeout_s
     wanted = spec.timeout_s if spec.timeout_s is not None else limit
     bounded = min(wanted, limit) if "timeout_s" in profile.limits.model_fields_set else wanted
@@ -378,7 +378,7 @@ def _is_public(path: str) -> bool:
     """True if any user may come to *path* and read it."""
     from fumehood.confine.root import barring_folder
 
-    mode = os.stat(path).st_mode
+    mode = os.lstat(path).st_mode
     return not barring_folder(path) and bool(mode & stat.S_IROTH)
 
 

@@ -17,11 +17,18 @@ from typing import Any, Final
 from fumehood.confine import wire
 from fumehood.confine.layers import missing
 
-_BOOT: Final = (
-    "import sys; sys.path.insert(0, sys.argv[1])\n"
-    "from fumehood.confine.spawner import main; main(int(sys.argv[2]))"
-)
-_SOURCE_ROOT: Final = str(Path(__file__).resolve().parents[2])
+_PACKAGE: Final = Path(__file__).resolve().parent
+#: The two packages are entered without running their `__init__`: the spawner needs a few of their modules,
+#: not the application's end, and every job pays for what is loaded here.
+_BOOT: Final = """
+import sys, types
+for name, path in (("fumehood", sys.argv[1]), ("fumehood.confine", sys.argv[2])):
+    module = sys.modules[name] = types.ModuleType(name)
+    module.__path__ = [path]
+from fumehood.confine.spawner import main
+main(int(sys.argv[3]))
+"""
+_COMMAND: Final = (sys.executable, "-I", "-S", "-B", "-c", _BOOT, str(_PACKAGE.parent), str(_PACKAGE))
 _HELLO_S: Final = 30.0
 _END_S: Final = 5.0
 
@@ -33,7 +40,7 @@ class Spawner:
         self._sock, theirs = wire.pair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-B", "-c", _BOOT, _SOURCE_ROOT, str(theirs.fileno())],
+                [*_COMMAND, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -7,10 +7,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-import shutil
 import signal
 import socket
-import tempfile
 import time
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -91,7 +89,7 @@ class Jail:
         """First message: what to become. Without namespaces, with a private folder made for it."""
         fields = self.setup.fields
         if not self.setup.plan["workdir"]:
-            self._private = tempfile.mkdtemp(prefix="fumehood-")
+            self._private = _private_folder()
             fields = {**fields, "plan": _with_private_folder(self.setup.plan, self._private)}
         wire.send(self.channel, fields, fds=self.setup.mounts)
 
@@ -173,8 +171,16 @@ class Jail:
     def remove_private_folder(self) -> None:
         """Remove the folder that was made for it, if one was."""
         if self._private:
+            import shutil  # loads every archive format; only this tier needs it
+
             shutil.rmtree(self._private, ignore_errors=True)
             self._private = ""
+
+
+def _private_folder() -> str:
+    path = f"/tmp/fumehood-{os.urandom(8).hex()}"  # noqa: S108 — made here, for this user only, or an error
+    os.mkdir(path, 0o700)  # noqa: PTH102 — the spawner loads no pathlib
+    return path
 
 
 def _with_private_folder(plan: dict[str, Any], folder: str) -> dict[str, Any]:
@@ -193,7 +199,7 @@ class Job:
         self._stdin = stdin
         self._source = rest.pop(0) if fields["argv"] is None else -1
         self.setup = Setup(
-            {name: fields[name] for name in ("plan", "program", "observer", "may_exec")},
+            {name: fields[name] for name in ("plan", "program", "observer", "is_source")},
             tuple(rest),
             {int(number): name for number, name in fields["calls"]},
         )
@@ -203,7 +209,8 @@ class Job:
         self.stopped = ""
         self._told = 0
         self._jail: Jail | None = None
-        self._began = self._next_check = time.monotonic()
+        self._began = time.monotonic()
+        self._next_check = self._began + _CHECK_S
 
     def begin(self, jail: Jail) -> None:
         """Give the job to *jail*. The clock starts."""

@@ -8,7 +8,7 @@ Source: seccomp_unotify(2); include/uapi/linux/seccomp.h.
 """
 
 # every one of these is made while a process waits
-# ruff: noqa: PTH115
+# ruff: noqa: PTH112, PTH115, PTH120
 
 from __future__ import annotations
 
@@ -140,18 +140,23 @@ class Observer:
             return Attempt("connect", _address(_memory(pid, args[1], min(args[2], 128))), "refused"), 0
         path = self._path(pid, name, args)
         writes = name not in ("open", "openat") or bool(_open_flags(name, args) & _WRITING)
-        if _is_below(path, self.writable if writes else (*self.readable, *self.writable)):
-            return None, 0
-        if _is_below(path, self.private):
-            return self._private(name, pid, path, writes=writes), 0
-        return Attempt(_operation(name, writes=writes), path, "refused"), 0
+        return self._judge_path(_operation(name, writes=writes), pid, path, writes=writes), 0
 
-    def _private(self, name: str, pid: int, path: str, *, writes: bool) -> Attempt | None:
-        """Memory folders stand where the host has others: what is written there reaches nobody, and is told."""
+    def _judge_path(self, operation: str, pid: int, path: str, *, writes: bool) -> Attempt | None:
+        """The innermost folder that the plan shows decides, as the mount that lies on top does.
+
+        Memory folders stand where the host has others: what is written there reaches nobody, and is told.
+        """
+        writable, readable, private = (_depth(path, f) for f in (self.writable, self.readable, self.private))
+        deepest = max(writable, readable, private)
+        if deepest and (deepest == writable or (deepest == readable > private and not writes)):
+            return None
+        if not deepest or deepest > private:
+            return Attempt(operation, path, "refused")
         is_there = os.path.isdir(f"/proc/{pid}/root{os.path.dirname(path)}")
         if is_there and not writes:
             return None
-        return Attempt(_operation(name, writes=writes), path, "observed" if is_there else "refused")
+        return Attempt(operation, path, "observed" if is_there else "refused")
 
     def _socket(self, args: tuple[int, ...]) -> tuple[Attempt, int]:
         family, kind = _FAMILIES.get(args[0] & 0xFFFFFFFF, f"family {args[0]}"), args[1] & 0xF
@@ -179,8 +184,9 @@ def _innermost(path: str, folders: tuple[str, ...]) -> int:
     return max(lengths, default=0)
 
 
-def _is_below(path: str, folders: tuple[str, ...]) -> bool:
-    return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders)
+def _depth(path: str, folders: tuple[str, ...]) -> int:
+    """The length of the innermost of *folders* that is *path* or holds it; 0 if none does."""
+    return max((len(f) for f in folders if path == f or path.startswith(f.rstrip("/") + "/")), default=0)
 
 
 def _operation(name: str, *, writes: bool) -> str:

@@ -232,7 +232,7 @@ def extend(
 
 
 def from_obligations(obligations: Sequence[Confine], *, forbidden_paths: Sequence[str] = ()) -> Profile:
-    """What a decision's `confine` obligations come to: each profile with its paths and limits, then their meet.
+    """What a decision's `confine` obligations come to: each profile with its additions, then their meet.
 
     Raises:
         ConfinementError: as `extend`; or a rule asks for network or staged files, which nothing here gives.

@@ -12,6 +12,7 @@ May not know: profiles, policies, where the application keeps anything.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import selectors
 import signal
@@ -90,6 +91,8 @@ def _start_zygote(*, keep_out: tuple[int, ...]) -> tuple[socket.socket, int]:
 
 def _be_zygote(requests: socket.socket) -> NoReturn:
     syscalls.set_name("fumehood-zygote")
+    gc.collect()
+    gc.freeze()  # a collection in a child would otherwise write to, and so copy, every page of this
     while True:
         body, fds = syscalls.receive_message(requests)
         if not body:
@@ -171,7 +174,7 @@ class Spawner:
 
     def _start(self, job: Job) -> None:
         waiting = self._warm.get(job.key, [])
-        jail_ = waiting.pop() if waiting else self._new_jail(job.setup)
+        jail_ = waiting.pop() if waiting and not waiting[-1].error else self._new_jail(job.setup)
         self._watch(job.reply.fileno(), lambda: self._on_reply(job))
         job.begin(jail_)
         for stream in job.streams:
@@ -205,6 +208,8 @@ class Spawner:
                 self._finish(jail_)
             return
         jail_.take(*message)
+        if "status" in message[0] and jail_.job:
+            self._conclude(jail_, jail_.job)
         if "pid" in message[0]:
             self._watch(jail_.pidfd, lambda: self._on_exit(jail_))
         if jail_.observer and jail_.observer.fd not in self._selector.get_map():
@@ -255,13 +260,15 @@ class Spawner:
         if not jail_.is_isolated:
             self._sweep()
         if jail_.job:
-            self._settle(jail_, jail_.job)
+            self._conclude(jail_, jail_.job)
         for waiting in self._warm.values():
             if jail_ in waiting:
                 waiting.remove(jail_)
         jail_.close()
 
-    def _settle(self, jail_: Jail, job: Job) -> None:
+    def _conclude(self, jail_: Jail, job: Job) -> None:
+        """The job and all that it left behind have ended: answer. The jail's first process ends by itself."""
+        jail_.job = None
         for stream in job.streams:
             if stream.fd >= 0:
                 self._forget(stream.fd)

@@ -1,0 +1,151 @@
+"""The confined process itself, from its fork to the first line of the caller's own.
+
+It puts on what is left (Landlock, the filter, the number of open files), takes its orders over a socket that
+it then closes, and becomes the caller's program or runs the caller's source. Nothing here may import: the
+interpreter's own files may be out of reach by then.
+"""
+
+# between two system calls there is no room for path objects
+# ruff: noqa: PTH110, PTH113
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import socket
+from typing import Any, Final, NoReturn
+
+from fumehood.confine import landlock, pyjob, syscalls, wire
+from fumehood.confine.seccomp import EXEC_ONCE_FD
+from fumehood.confine.setup import ENDED_BEFORE_RUNNING, Setup, last_words, layer, set_limit
+
+_KEPT_NUMBERS: Final = 4  # standard input, output, errors, and the source
+
+
+def become(channel: socket.socket, setup: Setup, orders: socket.socket, told_w: int) -> NoReturn:
+    """Put on what is left, wait for orders, carry them out. Never returns.
+
+    *channel* leads to the supervisor, *orders* to the jail's first process; a program that cannot be started
+    says so through the pipe *told_w*, which its start closes.
+    """
+    with last_words(channel):
+        fields, fds, program = _settle(channel, setup, orders)
+        os.close(channel.detach())
+        os.close(orders.detach())
+        for number, fd in enumerate(fds):  # none of these is below 4: those numbers are never free
+            os.dup2(fd, number)
+        kept = (program, -1 if setup.is_source else told_w)
+        syscalls.close_from(len(fds), keep=tuple(fd for fd in kept if fd >= 0))
+    try:
+        if not setup.is_source:
+            _start_program(fields, program, told_w)
+        os._exit(pyjob.run_source(fields["args"], env=fields["env"], path=setup.plan.python_path))
+    finally:
+        os._exit(ENDED_BEFORE_RUNNING)
+
+
+def _settle(
+    channel: socket.socket, setup: Setup, orders: socket.socket
+) -> tuple[dict[str, Any], list[int], int]:
+    """Everything but the streams. The one program must be open before the number of open files is limited."""
+    plan = setup.plan
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.setsid()
+    os.umask(0o022)
+    with layer("rootfs"):
+        os.chdir(plan.workdir)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
+    is_one_program = not setup.is_source and not plan.exec
+    early = _take(orders) if is_one_program else None
+    program = _opened_program(early[0]) if early else -1
+    with layer("rlimits"):
+        set_limit("NOFILE", dict(plan.rlimits)["NOFILE"])
+    with layer("landlock"):
+        _landlock(setup)
+    _filter(channel, setup)
+    fields, fds = early or _take(orders)
+    return fields, fds, program
+
+
+def _take(orders: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    message = wire.receive(orders)
+    if message is None:
+        os._exit(ENDED_BEFORE_RUNNING)
+    return message
+
+
+def _opened_program(fields: dict[str, Any]) -> int:
+    """The one program that may be started, under the number that the filter lets through."""
+    with layer("rlimits"):
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        if hard != resource.RLIM_INFINITY and hard <= EXEC_ONCE_FD:
+            raise OSError(f"the hard limit on open files is {hard}, needed is {EXEC_ONCE_FD + 1}")
+    path = _found(fields)
+    if path is None:
+        return -1
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    os.dup2(fd, EXEC_ONCE_FD, inheritable=False)
+    os.close(fd)
+    return EXEC_ONCE_FD
+
+
+def _landlock(setup: Setup) -> None:
+    plan, version = setup.plan, landlock.abi()
+    if not version:
+        raise OSError("this kernel has no Landlock, or it is not enabled")
+    see = landlock.READ | (landlock.EXECUTE if plan.exec or not setup.is_source else 0)
+    change = see | landlock.write_rights(version)
+    if plan.tier == "full":
+        shown: list[tuple[str | int, int]] = [("/", see)]
+        shown += [(path, change) for path, _ in plan.folders]
+    else:
+        shown = [(bind.path, see) for bind in plan.binds if not bind.writable]
+    shown += [(bind.path, change) for bind in plan.binds if bind.writable]
+    shown += [(path, landlock.READ_FILE | landlock.WRITE_FILE) for path in plan.devices]
+    landlock.restrict(shown, version=version)
+
+
+def _filter(channel: socket.socket, setup: Setup) -> None:
+    """The observer first: the main filter forbids seccomp(2). Its listener leaves before anything runs."""
+    with layer("observe"):
+        listener = syscalls.load_filter(setup.observer, listener=True) if setup.observer else -1
+    with layer("seccomp"):
+        syscalls.load_filter(setup.program)
+    if listener >= 0:
+        wire.send(channel, {"active": ["landlock", "observe", "seccomp"]}, fds=(listener,))
+    else:
+        wire.send(channel, {"active": ["landlock", "seccomp"]})
+
+
+def _found(fields: dict[str, Any]) -> str | None:
+    """Where the program is, in the jail's own PATH."""
+    name = fields["argv"][0]
+    if "/" in name:
+        return name if os.path.exists(name) else None
+    folders = dict(fields["env"]).get("PATH", "").split(":")
+    candidates = [f"{folder}/{name}" for folder in folders if folder]
+    return next((c for c in candidates if os.path.isfile(c)), None)
+
+
+def _start_program(fields: dict[str, Any], program: int, told_w: int) -> NoReturn:
+    """exec; goes on only to say why not."""
+    env = {os.fsencode(k): os.fsencode(v) for k, v in fields["env"]}
+    argv = [os.fsencode(word) for word in fields["argv"]]
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, programs expect to die of them
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        if program >= 0:
+            syscalls.execveat(program, argv, [k + b"=" + v for k, v in env.items()])
+        path = _found(fields)
+        if path is None:
+            raise FileNotFoundError(errno.ENOENT, "no such program")
+        os.execve(path, argv, env)  # noqa: S606 — there is no shell
+    except OSError as error:
+        code = error.errno or errno.EIO
+        text = f"fumehood: cannot start {fields['argv'][0]!r}: {os.strerror(code)}\n"
+        os.write(2, text.encode(errors="backslashreplace"))
+        os.write(told_w, str(code).encode())
+    os._exit(ENDED_BEFORE_RUNNING)

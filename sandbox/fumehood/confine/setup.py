@@ -1,0 +1,83 @@
+"""What the processes of a jail share: the first message, the way to say what went wrong, and limits."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import resource
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from fumehood.confine import wire
+from fumehood.confine.plan import Plan
+
+ENDED_BEFORE_RUNNING: Final = 125
+
+
+class Refused(Exception):
+    """A layer could not be put on. `layer` names it, the text is the kernel's."""
+
+    def __init__(self, layer: str, text: str) -> None:
+        self.layer = layer
+        super().__init__(text)
+
+
+@contextlib.contextmanager
+def layer(name: str) -> Iterator[None]:
+    """What fails inside is the layer *name*."""
+    try:
+        yield
+    except OSError as error:
+        raise Refused(name, str(error)) from error
+
+
+@contextlib.contextmanager
+def last_words(channel: socket.socket) -> Iterator[None]:
+    """Whatever goes wrong is said to the supervisor, and ends this process: nothing of the caller's runs."""
+    try:
+        yield
+    except BaseException as error:  # noqa: BLE001 — see above
+        name = error.layer if isinstance(error, Refused) else "jail"
+        with contextlib.suppress(BaseException):
+            wire.send(channel, {"error": f"{error}", "layer": name})
+        os._exit(ENDED_BEFORE_RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What the supervisor sends first: the plan, both filters, and detached mounts of the caller's."""
+
+    plan: Plan
+    program: bytes
+    observer: bytes
+    is_source: bool
+    mounts: tuple[int, ...]
+
+    @classmethod
+    def receive(cls, channel: socket.socket) -> Setup:
+        """Take the message. Ends the process if the supervisor is gone."""
+        message = wire.receive(channel)
+        if message is None:
+            os._exit(ENDED_BEFORE_RUNNING)
+        fields, fds = message
+        return cls(
+            plan=Plan.from_wire(fields["plan"]),
+            program=base64.b64decode(fields["program"]),
+            observer=base64.b64decode(fields["observer"]),
+            is_source=fields["is_source"],
+            mounts=tuple(fds),
+        )
+
+
+def set_limit(name: str, value: int) -> None:
+    """Both bounds of RLIMIT_*name*, or what the hard one allows. Raises OSError."""
+    kind = getattr(resource, f"RLIMIT_{name}", None)
+    if kind is None:  # MSGQUEUE has no name in this version of Python
+        return
+    hard = resource.getrlimit(kind)[1]
+    bounded = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    grace = 1 if name == "CPU" and bounded == value and hard != value else 0  # SIGXCPU first, SIGKILL after
+    resource.setrlimit(kind, (bounded, bounded + grace))
