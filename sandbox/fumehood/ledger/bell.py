@@ -26,7 +26,7 @@ from fumehood.ledger import files
 __all__ = ["Bell", "Ear", "folder_for"]
 
 _POLL_S = 2.0
-_PAUSE_S = 0.01  # between two calls of the watchers: a busy ledger does not wake them per commit
+_PAUSE_S = 0.004  # between two calls of the watchers: a busy ledger does not wake them per commit
 _FRESH_NS = 100_000_000  # a folder changed more recently may have changed again within one clock tick
 _LONGEST = 107 - len("/fumehood/0123456789abcdef/4194304-01234567.sock")  # unix(7): a path ends at 107 bytes
 
