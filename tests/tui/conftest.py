@@ -47,7 +47,8 @@ class Hands:
 
     async def until(self, is_true: Callable[[], object], /) -> None:
         """Wait until *is_true*; fails after a generous time instead of hanging."""
-        for _ in range(500):
+        deadline = clock.monotonic() + 30
+        while clock.monotonic() < deadline:
             await self.pilot.pause(0.01)
             if is_true():
                 await self.pilot.pause(0)

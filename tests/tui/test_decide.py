@@ -304,3 +304,34 @@ async def test_a_megabyte_is_shown_and_can_be_decided(run) -> None:
         assert ledger.verdicts == []
         await hands.press("G", "a")
         await hands.until(lambda: ledger.verdicts)
+
+
+async def test_what_slid_under_an_open_dialogue_has_not_been_seen(run) -> None:
+    ledger = FakeLedger(medium("aaaa0000", "bbbb0000"))
+    async with run(ledger) as hands:
+        await hands.press("d")
+        ledger.change("aaaa0000", state=State.CANCELLED)
+        await hands.until(lambda: hands.selected == "bbbb0000")
+        await hands.until(lambda: hands.app.main.query_one("#detail").is_laid)
+        hands.later(10)
+        await hands.press("escape", "a")  # a finger that was faster than the eye
+        assert ledger.verdicts == []
+        assert "has just changed" in hands.said
+        await hands.until(lambda: hands.app.main.query_one("#detail").is_laid)
+        hands.later(1)
+        await hands.press("a")
+        await hands.until(lambda: ledger.verdicts)
+
+
+@pytest.mark.parametrize("size", [(16, 8), (30, 10), (40, 12), (200, 60)])
+async def test_a_small_terminal_breaks_nothing_and_approves_nothing_unseen(
+    run, size: tuple[int, int]
+) -> None:
+    ledger = FakeLedger(medium("aaaa0000"))
+    async with run(ledger, size=size) as hands:
+        await hands.press("a")
+        assert ledger.verdicts == []
+        await hands.press("v")
+        await hands.until(hands.is_view_laid)
+        await hands.press("G", "escape", "d", "escape", "s", "escape", "question_mark", "escape")
+        assert hands.app.screen is hands.app.main

@@ -17,7 +17,7 @@ from fumehood_tui.trace import Trace
 from fumehood_tui.view import row_from
 from tui.fake import event
 
-ROWS = 2000
+ROWS = 1000
 BATCH = 100  # 2,000 events a second at 20 readings a second
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -220,3 +221,24 @@ def test_no_widget_calls_the_ledger() -> None:
 def test_the_app_stays_small() -> None:
     folder = Path(sys.modules["fumehood_tui"].__file__ or "").parent
     assert len((folder / "app.py").read_text().splitlines()) < 300
+
+
+@pytest.mark.parametrize("how", ["TERM", "HUP", "closed"])
+def test_it_ends_with_its_terminal_and_leaves_it_as_it_was(
+    terminal: Terminal, tmp_path: Path, how: str
+) -> None:
+    pid_file = tmp_path / "pid"
+    command = f"echo $$ > {shlex.quote(str(pid_file))}; exec {shlex.quote(str(FUMEHOOD))} tui --ledger "
+    terminal.start("sh", "-c", command + shlex.quote(str(tmp_path / "x.db")))
+    terminal.until("Waiting for the ledger")
+    pid = int(pid_file.read_text())
+    if how == "closed":
+        terminal.close()
+    else:
+        os.kill(pid, signal.SIGTERM if how == "TERM" else signal.SIGHUP)
+        terminal.until("EXIT=")
+        assert "Live trace" not in terminal.screen()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline, "it still runs"
+        time.sleep(0.05)

@@ -6,6 +6,8 @@ Three threads touch the ledger and none of them is the event loop: the feed (one
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +19,6 @@ from textual import work
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
-from textual.theme import Theme
 from textual.worker import get_current_worker
 
 from fumehood.approval import Move
@@ -39,6 +40,7 @@ from fumehood_tui.messages import EndSeen, StopWanted, VerdictWanted, ViewWanted
 from fumehood_tui.pending import Pending
 from fumehood_tui.stops import stop_choices
 from fumehood_tui.store import Store
+from fumehood_tui.theme import THEME
 from fumehood_tui.view import Answer, Request, Row, Snapshot, Source, Trouble
 
 __all__ = ["STALE_S", "FumehoodApp"]
@@ -46,21 +48,6 @@ __all__ = ["STALE_S", "FumehoodApp"]
 STALE_S = 5.0  # without a reading for so long the screen says STALE (the ledger wakes us every 2 s)
 _PACE_S = 0.05
 _SLOW_S = 1.0
-
-_THEME = Theme(
-    name="fumehood",
-    primary="#4fb3bf",
-    secondary="#8b9aa5",
-    accent="#7fd1c7",
-    foreground="#d7dde2",
-    background="#0f1519",
-    surface="#172027",
-    panel="#1c2830",
-    success="#7fc98f",
-    warning="#e6b450",
-    error="#f2707a",
-    dark=True,
-)
 
 
 class FumehoodApp(App[None]):
@@ -106,13 +93,15 @@ class FumehoodApp(App[None]):
         return [*super().get_line_filters(), self._backstop]
 
     def on_mount(self) -> None:
-        self.register_theme(_THEME)
+        self.register_theme(THEME)
         self.theme = "fumehood"
         self.set_class(self._glyphs.is_ascii, "-ascii")
         self.push_screen(self.main)
         self._store.on_change(self._moved.set)
         self.set_interval(0.5, self._tick)
         self.call_after_refresh(self._feed)
+        for number in (signal.SIGTERM, signal.SIGHUP):  # leave the terminal as it was
+            asyncio.get_running_loop().add_signal_handler(number, self.exit)
 
     def on_unmount(self) -> None:
         self._moved.set()

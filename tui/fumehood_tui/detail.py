@@ -66,7 +66,7 @@ class Detail(Paper, can_focus=False):
 
     def arranged(self) -> None:
         request, document = self._request, self._document
-        is_whole = self.is_laid and not self.clipped and self.size.height > 1
+        is_whole = self.is_legible and not self.clipped and self.size.height > 1
         if request is not None and document is not None and not document.problem and is_whole:
             self.post_message(self.ShownWhole(request.key))
 

@@ -21,9 +21,10 @@ from fumehood.model import Approve
 from fumehood_tui.glyphs import Glyphs
 from fumehood_tui.words import chopped, stamp
 
-__all__ = ["LABEL", "Document", "Line", "Role", "event_document", "laid", "request_document"]
+__all__ = ["LABEL", "NARROW", "Document", "Line", "Role", "event_document", "laid", "request_document"]
 
 LABEL = 7  # cells of a label and the space behind it
+NARROW = 16  # cells; a pane that is narrower shows no whole line
 
 
 class Role(Enum):
@@ -97,7 +98,7 @@ def event_document(event: Event) -> Document:
 def laid(document: Document, width: int, glyphs: Glyphs, /, *, is_full: bool = False) -> list[Line]:
     """*document* as lines that fit into *width* cells, labels in the first one of each."""
     every = document.lines + (document.more if is_full else ())
-    return [piece for line in every for piece in _pieces(line, max(16, width), glyphs)]
+    return [piece for line in every for piece in _pieces(line, max(NARROW, width), glyphs)]
 
 
 def _pieces(line: Line, width: int, glyphs: Glyphs) -> Iterable[Line]:

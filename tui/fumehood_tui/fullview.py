@@ -64,7 +64,7 @@ class Reader(Paper):
 
     def _look(self) -> None:
         bottom = self.scroll_offset.y + self.size.height
-        if self.is_laid and self.size.height and bottom >= len(self.lines):
+        if self.is_legible and self.size.height and bottom >= len(self.lines):
             self.post_message(self.End())
         last = len(self.lines)
         self.border_subtitle = Text(f"{min(bottom, last)}/{last}") if self.is_laid else None

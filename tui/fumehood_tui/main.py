@@ -63,6 +63,7 @@ class MainScreen(Screen[None]):
         self._query = EVERYTHING
         self._snapshot: Snapshot | None = None
         self._shown: Key | None = None
+        self._covered: Key | None = None
 
     def compose(self) -> ComposeResult:
         yield self.header
@@ -119,7 +120,18 @@ class MainScreen(Screen[None]):
 
     def on_detail_shown_whole(self, message: Detail.ShownWhole) -> None:
         message.stop()
-        self.post_message(EndSeen(message.key))
+        if self.is_current:  # what lies under a dialogue has not been seen
+            self.post_message(EndSeen(message.key))
+
+    def on_screen_resume(self) -> None:
+        """A dialogue has gone: whatever changed under it is new to the person."""
+        if self.selected is not None and self.selected.key != self._covered:
+            self.post_message(Pending.Selected(self.selected, by_user=False))
+        else:
+            self.detail.arranged()
+
+    def on_screen_suspend(self) -> None:
+        self._covered = self.selected.key if self.selected else None
 
     def on_bar_filtered(self, message: Bar.Filtered) -> None:
         message.stop()

@@ -15,7 +15,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.worker import get_current_worker
 
-from fumehood_tui.document import LABEL, Document, Line, Role, laid
+from fumehood_tui.document import LABEL, NARROW, Document, Line, Role, laid
 from fumehood_tui.glyphs import UNICODE, Glyphs
 from fumehood_tui.words import fitted
 
@@ -50,6 +50,11 @@ class Paper(ScrollView, can_focus=True):
     def room(self) -> int:
         """Cells of a line that are really seen: without the scrollbar, which `size` counts in."""
         return self.scrollable_content_region.width
+
+    @property
+    def is_legible(self) -> bool:
+        """All lines are laid out and none of them is cut at the edge."""
+        return self.is_laid and self.room >= NARROW
 
     def arranged(self) -> None:
         """The lines stand: for subclasses."""

@@ -168,6 +168,7 @@ class Store:
         self._last_seq = 0
         self._is_fresh = True
         self._pace: deque[tuple[float, int]] = deque()
+        self._shown: tuple[Request, ...] = ()
         self._known: dict[Key, Approval] = {}
 
     def _open(self, file: tuple[int, int]) -> Ledger:
@@ -203,8 +204,10 @@ class Store:
 
     def _requests(self, approvals: list[Approval]) -> tuple[Request, ...]:
         shorts = short_ids([a.id for a in approvals])
-        found = [request_from(a, shorts[a.id]) for a in approvals]
-        return tuple(sorted(found, key=_urgency))
+        shown = {(r.key, r.short): r for r in self._shown}
+        found = [shown.get((_key(a), shorts[a.id])) or request_from(a, shorts[a.id]) for a in approvals]
+        self._shown = tuple(sorted(found, key=_urgency))
+        return self._shown
 
     def _gone(self, ledger: Ledger, approvals: list[Approval]) -> tuple[Gone, ...]:
         now = {_key(a): a for a in approvals}
