@@ -111,7 +111,8 @@ class _Show:
             else:
                 troupe.end_after(DEADLINE_S)
                 self._listen(troupe, told, place, book, listener)
-        if not told.is_over:
+        book.reap()  # if the agents were ended, what they waited for is cancelled
+        if not told.is_over and not self.is_watched:
             self._say(_trouble(place))
         results = [self._result(story, place, told, book, listener) for story in self.stories]
         if self.is_watched:
@@ -158,8 +159,8 @@ class _Show:
         from fumehood_adapters.demo.run import watched_by_a_person
 
         self._say(
-            "\nThe terminal UI opens in a moment. Two calls will wait for you: look at each, deny it with d (all\n"
-            "that Alice asked for is $40, which needs nobody). When nothing waits any more, quit with q."
+            "\nThe terminal UI opens in a moment. Two calls will wait for you: look at them, then press d.\n"
+            "All that Alice asked for is $40, which needs nobody. When nothing waits any more, quit with q."
         )
         left = watched_by_a_person(troupe, told, book)
         if left:

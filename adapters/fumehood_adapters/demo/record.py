@@ -109,7 +109,9 @@ def _difference(wanted: Expected, call: Happened) -> list[str]:
     if wanted.profile not in call.confinement.get("profile", ""):
         wrong.append(f"{what}: it did not run under the profile {wanted.profile}")
     tried = {operation for operation, _, _ in call.tried}
-    wrong += [f"{what}: the record shows no {w[0]!r}" for w in wanted.tried if not tried.intersection(w)]
+    wrong += [
+        f"{what}: the record shows no attempt to {w[0]}" for w in wanted.tried if not tried.intersection(w)
+    ]
     return wrong
 
 
