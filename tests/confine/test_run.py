@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from host import require
 
 from fumehood import confine
 from fumehood.confine.plan import layers
@@ -219,6 +220,65 @@ def test_a_folder_of_the_host_is_shared_and_its_files_are_the_callers(tmp_path: 
     assert confine.run(["python3", "job.py"], workdir=tmp_path).stdout == b"from a file\n"
 
 
+def test_without_namespaces_a_folder_is_shared_too(tmp_path: Path) -> None:
+    """As root by way of a copy: files come home as the caller's, links and set-id bits do not."""
+    (tmp_path / "in.txt").write_text("in")
+    (tmp_path / "kept.txt").write_text("kept")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/x").write_text("x")
+    (tmp_path / "link").symlink_to("/etc/hostname")
+    source = """
+import os
+print(open('in.txt').read(), os.path.basename(os.getcwd()) != '')
+open('in.txt', 'a').write('+'); open('out.txt', 'w').write('out'); os.makedirs('e/f'); open('e/f/y', 'w').write('y')
+open('d/x', 'w').write('changed')
+"""
+    outcome = confine.python(source, workdir=tmp_path, tier="no-userns")
+    assert (outcome.stdout, outcome.stderr) == (b"in True\n", b"")
+    found = {p.relative_to(tmp_path).as_posix(): p.read_text() for p in tmp_path.rglob("*") if p.is_file()}
+    assert {k: v for k, v in found.items() if k != "link"} == {
+        "in.txt": "in+",
+        "kept.txt": "kept",
+        "out.txt": "out",
+        "e/f/y": "y",
+        "d/x": "changed",
+    }
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "out.txt").stat().st_uid == os.geteuid()
+
+
+def test_a_copy_that_comes_home_follows_no_link(tmp_path: Path) -> None:
+    require("root")
+    outside, work = tmp_path / "outside", tmp_path / "work"
+    outside.mkdir()
+    (work / ".git").mkdir(parents=True)
+    (work / "away").symlink_to(outside)
+    (work / "file").symlink_to(outside / "f")
+    source = """
+import os
+os.unlink('away'); os.mkdir('away'); open('away/planted', 'w').write('x')
+os.unlink('file'); open('file', 'w').write('x')
+open('.git/config', 'w').write('x'); os.symlink('/etc/shadow', 'stolen')
+"""
+    outcome = confine.python(source, workdir=work, tier="no-userns")
+    assert outcome.exit.is_success, outcome.stderr
+    assert list(outside.iterdir()) == []
+    assert {path.name for path in work.iterdir()} == {".git", "away", "file"}
+    assert list((work / ".git").iterdir()) == []
+
+
+def test_a_folder_too_large_to_copy_is_refused(tmp_path: Path) -> None:
+    require("root")
+    (tmp_path / "big").write_bytes(b"x" * (2 << 20))
+    with pytest.raises(ConfinementError, match="most that is copied"):
+        confine.python("1", workdir=tmp_path, tier="no-userns", limits={"disk_bytes": 1 << 20})
+
+
+async def test_a_copy_comes_home_for_those_who_await(tmp_path: Path) -> None:
+    await confine.apython("open('out', 'w').write('x')", workdir=tmp_path, tier="no-userns")
+    assert (tmp_path / "out").read_text() == "x"
+
+
 def test_git_inside_the_folder_stays_as_it_is(tmp_path: Path) -> None:
     hooks = tmp_path / ".git/hooks"
     hooks.mkdir(parents=True)
@@ -303,3 +363,21 @@ print(o.stdout.decode().strip(), o.stderr.decode(), len(o.layers))
     assert done.stderr == ""
     assert done.stdout.splitlines()[0].split() == ["exited", "0", "True"]
     assert done.stdout.splitlines()[1].split()[0] == "42"
+
+
+def test_private_folders_share_one_limit(tier: str) -> None:
+    source = """
+import time
+def fill(path):
+    with open(path, 'wb') as file:
+        for _ in range(40): file.write(b'x' * (1 << 20)); file.flush()
+for path in ('a', '/tmp/b' if __import__('os').path.isdir('/job') else 'b'):
+    try: fill(path)
+    except OSError as error: print(error.errno)
+time.sleep(0 if __import__("os").path.isdir("/job") else 3)
+"""
+    outcome = confine.python(source, limits={"disk_bytes": 48 << 20}, timeout_s=30, tier=tier)
+    if tier == "full":
+        assert outcome.stdout == b"28\n"  # ENOSPC, in the second file
+    else:
+        assert outcome.exit.kind == "disk"

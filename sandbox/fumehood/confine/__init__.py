@@ -8,8 +8,10 @@ outcome = confine.python("print(1 + 1)")
 
 from __future__ import annotations
 
-from fumehood.confine.api import Job, Spec, apython, arun, astart, close, python, run, start
+from fumehood.confine.api import apython, arun, astart, close, python, run, start
+from fumehood.confine.handle import Job
 from fumehood.confine.outcome import Artifact, Attempt, Exit, Outcome
+from fumehood.confine.spec import Spec
 
 __all__ = [
     "Artifact",

@@ -147,7 +147,12 @@ class Client:
         with self._lock:
             if self._spawner is spawner:
                 self._spawner = None
+        fault = spawner.last_words()
         spawner.kill()
+        if fault:
+            from fumehood.log import logger
+
+            logger().error("the confinement supervisor failed", trace=fault)
 
     def close(self) -> None:
         """End the spawner and everything it started. The next call starts another."""

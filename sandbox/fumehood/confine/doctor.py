@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from fumehood.confine.api import Spec, start
+from fumehood.confine.api import start
 from fumehood.confine.layers import REMEDIES
 from fumehood.confine.outcome import TIERS, Outcome, Tier
 from fumehood.confine.plan import layers as layers_of
+from fumehood.confine.spec import Spec
 from fumehood.errors import ConfinementError
 
 #: Harmless wherever they are not refused: they name nothing, or a descriptor that is not open.

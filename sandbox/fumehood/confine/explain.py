@@ -63,8 +63,9 @@ def _plan_lines(plan: dict[str, Any]) -> list[str]:
         f"observed: {'open, exec, socket, connect, unlink and their kin' if plan['observe'] else 'no'}",
         "sees:",
         *(f"  {'read, write' if bind['writable'] else 'read'}  {bind['path']}" for bind in plan["binds"]),
-        *(f"  private      {path} ({size >> 20} MiB)" for path, size in plan["folders"]),
-        f"limits: memory {plan['memory_bytes'] >> 20} MiB together, output {plan['output_bytes'] >> 10} KiB,",
+        *(f"  private      {path}" for path in plan["folders"]),
+        f"limits: memory {plan['memory_bytes'] >> 20} MiB together, private folders "
+        f"{plan['disk_bytes'] >> 20} MiB together, output {plan['output_bytes'] >> 10} KiB,",
         f"  {', '.join(f'{name} {value}' for name, value in plan['rlimits'])}, {plan['timeout_s']:g} s",
         f"environment: {', '.join(f'{name}={value}' for name, value in plan['env'])}",
     ]

@@ -100,7 +100,7 @@ def _landlock(setup: Setup) -> None:
     change = see | landlock.write_rights(version)
     if plan.tier == "full":
         shown: list[tuple[str | int, int]] = [("/", see)]
-        shown += [(path, change) for path, _ in plan.folders]
+        shown += [(path, change) for path in plan.folders]
     else:
         shown = [(bind.path, see) for bind in plan.binds if not bind.writable]
     shown += [(bind.path, change) for bind in plan.binds if bind.writable]

@@ -18,6 +18,7 @@ from fumehood.confine.observe import Observer
 from fumehood.confine.outcome import Attempt
 
 _CHECK_S: Final = 0.05
+_MEASURE_S: Final = 0.5
 _MOST_TOLD: Final = 64
 _SIGSYS: Final = 31
 _SIGXCPU: Final = 24
@@ -126,7 +127,7 @@ class Jail:
             calls=self.setup.calls,
             readable=tuple(shown),
             writable=tuple(writable),
-            private=tuple(folder for folder, _ in plan["folders"] if folder != workdir),
+            private=tuple(folder for folder in plan["folders"] if folder != workdir),
             has_network_namespace=self.is_isolated,
         )
 
@@ -210,7 +211,7 @@ class Job:
         self._told = 0
         self._jail: Jail | None = None
         self._began = time.monotonic()
-        self._next_check = self._began + _CHECK_S
+        self._next_check = self._next_measure = self._began + _CHECK_S
 
     def begin(self, jail: Jail) -> None:
         """Give the job to *jail*. The clock starts."""
@@ -253,6 +254,7 @@ class Job:
         elif now >= self._next_check and self._jail.pid:
             self._next_check = now + _CHECK_S
             self._check_use(procs.descendants(self._jail.pid))
+            self._check_disk(self._jail.private_folder, now)
 
     def _check_use(self, pids: list[int]) -> None:
         plan = self.setup.plan
@@ -261,6 +263,16 @@ class Job:
             self.stop("processes")
         elif sum(map(procs.memory_bytes, pids)) > most and sum(map(procs.own_share_bytes, pids)) > most:
             self.stop("memory")
+
+    def _check_disk(self, folder: str, now: float) -> None:
+        """A folder on the host's own disk has no size of its own: it is measured, twice a second."""
+        if not folder or now < self._next_measure:
+            return
+        self._next_measure = now + _MEASURE_S
+        plan = self.setup.plan
+        size, count = procs.disk_use(folder, most=plan["inodes"])
+        if size > plan["disk_bytes"] or count > plan["inodes"]:
+            self.stop("disk")
 
     def tell(self, attempt: Attempt) -> None:
         """Say at once what was seen; a few dozen only, as the caller may not listen."""

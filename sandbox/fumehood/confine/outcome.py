@@ -17,6 +17,7 @@ ExitKind = Literal[
     "memory",  # all its processes together were over the memory limit
     "output",  # it wrote more than the cap
     "processes",  # it had more processes than the limit
+    "disk",  # its private folder was over the limit; only where that is not a memory file system
     "stopped",  # somebody asked for it
     "not_started",  # the program could not be started; code is the errno
     "spawner",  # the process that watched it died, and it with it

@@ -128,6 +128,7 @@ class Bind:
     writable: bool = False
     handle: int = -1
     inode: tuple[int, int] = (0, 0)
+    is_staged: bool = False  # a copy that belongs to the job's user already
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,8 @@ class Plan:
     binds: tuple[Bind, ...]
     links: tuple[tuple[str, str], ...]
     devices: tuple[str, ...]
-    folders: tuple[tuple[str, int], ...]  # private memory folders and their size in bytes
+    folders: tuple[str, ...]  # private memory folders
+    disk_bytes: int  # of all private folders together
     inodes: int
     exec: bool
     observe: bool
@@ -170,8 +172,8 @@ class Plan:
         if fields.get("version") != VERSION:
             raise ValueError(f"a plan of version {fields.get('version')!r}; this is version {VERSION}")
         binds = tuple(Bind(**{**b, "inode": tuple(b["inode"])}) for b in fields["binds"])
-        pairs = {k: tuple(map(tuple, fields[k])) for k in ("links", "folders", "rlimits", "env")}
-        lists = {k: tuple(fields[k]) for k in ("layers", "devices", "python_path", "masks")}
+        pairs = {k: tuple(map(tuple, fields[k])) for k in ("links", "rlimits", "env")}
+        lists = {k: tuple(fields[k]) for k in ("layers", "devices", "folders", "python_path", "masks")}
         return cls(**{**fields, **pairs, **lists, "binds": binds})
 
 
@@ -182,6 +184,7 @@ class Workdir:
     path: str
     inode: tuple[int, int]
     masks: tuple[str, ...] = ()
+    is_staged: bool = False
 
 
 def plan(profile: Profile, host: Host, *, tier: Tier = "full", workdir: Workdir | None = None) -> Plan:
@@ -213,7 +216,8 @@ def plan(profile: Profile, host: Host, *, tier: Tier = "full", workdir: Workdir 
         binds=binds,
         links=host.links if profile.system else (),
         devices=host.devices,
-        folders=_folders(profile, private=workdir is None) if full else (),
+        folders=_folders(private=workdir is None) if full else (),
+        disk_bytes=limits.disk_bytes,
         inodes=limits.inodes,
         exec=profile.exec,
         observe=profile.observe,
@@ -241,7 +245,9 @@ def _binds(profile: Profile, host: Host, workdir: Workdir | None) -> tuple[Bind,
     found |= {path: Bind(path) for path in profile.read if not _is_shown(path, found)}
     found |= {path: Bind(path, writable=True) for path in profile.write}
     if workdir:
-        found[workdir.path] = Bind(workdir.path, writable=True, inode=workdir.inode)
+        found[workdir.path] = Bind(
+            workdir.path, writable=True, inode=workdir.inode, is_staged=workdir.is_staged
+        )
         found |= {path: Bind(path) for path in workdir.masks}
     return tuple(found[path] for path in sorted(found))  # parents before what lies inside them
 
@@ -263,9 +269,8 @@ def _refuse_what_landlock_cannot_mask(tier: str, workdir: Workdir | None, binds:
         )
 
 
-def _folders(profile: Profile, *, private: bool) -> tuple[tuple[str, int], ...]:
-    size = profile.limits.disk_bytes
-    return (("/tmp", size), ("/dev/shm", size), *(((PRIVATE_WORKDIR, size),) if private else ()))  # noqa: S108
+def _folders(*, private: bool) -> tuple[str, ...]:
+    return ("/tmp", "/dev/shm", *((PRIVATE_WORKDIR,) if private else ()))  # noqa: S108
 
 
 def _rlimits(profile: Profile) -> tuple[tuple[str, int], ...]:

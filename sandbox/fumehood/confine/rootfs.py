@@ -4,7 +4,7 @@ Runs in the jail's first process, which has every right inside its own namespace
 """
 
 # between two system calls there is no room for path objects
-# ruff: noqa: PTH103, PTH112, PTH120, PTH211
+# ruff: noqa: PTH102, PTH103, PTH106, PTH112, PTH120, PTH211
 
 from __future__ import annotations
 
@@ -28,10 +28,7 @@ def build(plan: Plan, mounts: tuple[int, ...]) -> None:
     base = "/tmp" if os.path.isdir("/tmp") else "/usr"  # noqa: S108 — only a place to mount over
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
     syscalls.mount("jail", base, kind="tmpfs", flags=flags, data="mode=755,size=1m,nr_inodes=4096")
-    for path, size in plan.folders:
-        os.makedirs(base + path, exist_ok=True)
-        options = f"mode=700,size={size},nr_inodes={plan.inodes}"
-        syscalls.mount("jail", base + path, kind="tmpfs", flags=flags, data=options)
+    _private_folders(base, plan)
     for path, tree in trees + devices:
         _attach(base, path, tree)
     for path, target in plan.links:
@@ -43,6 +40,21 @@ def build(plan: Plan, mounts: tuple[int, ...]) -> None:
     syscalls.pivot_root(".", ".")
     syscalls.umount(".")
     os.chdir("/")
+
+
+def _private_folders(base: str, plan: Plan) -> None:
+    """All of one memory file system, so that its size and inodes bound them together."""
+    store = base + "/store"
+    os.mkdir(store)
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
+    options = f"mode=700,size={plan.disk_bytes},nr_inodes={plan.inodes}"
+    syscalls.mount("private", store, kind="tmpfs", flags=flags, data=options)
+    for number, path in enumerate(plan.folders):
+        os.mkdir(f"{store}/{number}", 0o700)
+        os.makedirs(base + path, exist_ok=True)
+        syscalls.mount(f"{store}/{number}", base + path, flags=syscalls.MS_BIND)
+    syscalls.umount(store)
+    os.rmdir(store)
 
 
 def _tree(bind: Bind, mounts: tuple[int, ...]) -> int:

@@ -1,0 +1,218 @@
+"""A running job as its caller holds it: wait for it, await it, end it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import select
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from fumehood.confine import artifacts, wire
+from fumehood.confine.layers import missing
+from fumehood.confine.outcome import Attempt, Exit, Outcome
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from fumehood.confine.spec import Spec
+    from fumehood.errors import ConfinementError
+
+_GRACE_S: Final = 15.0
+T = TypeVar("T")
+
+
+class Job:
+    """One running job. `kill` is safe from any thread; `wait` may be called again after it timed out."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        spec: Spec,
+        *,
+        profile: str,
+        timeout_s: float,
+        drop: Callable[[], None],
+        at_end: Callable[[], None] | None = None,
+    ) -> None:
+        self._sock = sock
+        weakref.finalize(self, sock.close)  # nobody waits any more: the spawner ends the job
+        self._spec = spec
+        self._profile = profile
+        self._lock = threading.Lock()
+        self._drop = drop
+        self._at_end = at_end
+        self._give_up_at = time.monotonic() + timeout_s + _GRACE_S
+        self._outcome: Outcome | None = None
+        self._error: ConfinementError | None = None
+
+    def kill(self, reason: str = "stopped") -> None:
+        """End it and everything it started; the exit says *reason*. Nothing happens if it has ended."""
+        with contextlib.suppress(OSError):
+            wire.send(self._sock, {"stop": reason})
+
+    def wait(self, timeout_s: float | None = None) -> Outcome:
+        """What came of it.
+
+        Raises:
+            TimeoutError: it still runs after *timeout_s*.
+            ConfinementError: the host could not confine it; nothing ran.
+        """
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._lock:
+            while not self._is_over():
+                self._wait_for_word(until)
+            self._finish()
+            return self._result()
+
+    def _wait_for_word(self, until: float | None) -> None:
+        now = time.monotonic()
+        patience = self._give_up_at - now
+        if until is not None:
+            patience = min(patience, until - now)
+        if self._is_readable(max(0.0, patience)):
+            self._hear()
+        elif time.monotonic() >= self._give_up_at:
+            self._give_up()
+        elif until is not None and time.monotonic() >= until:
+            raise TimeoutError("the job still runs")
+
+    def _is_readable(self, patience_s: float) -> bool:
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(patience_s * 1000))
+
+    async def finished(self) -> Outcome:
+        """As `wait`, for asyncio: the loop is never blocked. Cancelling kills the job."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        try:
+            while not self._is_over():
+                await self._word(loop)
+        except asyncio.CancelledError:
+            self.kill()
+            self._close()
+            raise
+        if self._at_end:
+            await in_own_thread(self._finish)
+        return self._result()
+
+    async def _word(self, loop: asyncio.AbstractEventLoop) -> None:
+        import asyncio
+
+        ready: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(self._sock, _set, ready)
+        try:
+            async with asyncio.timeout(max(0.0, self._give_up_at - time.monotonic())):
+                await ready
+        except TimeoutError:
+            ready.cancel()
+        finally:
+            loop.remove_reader(self._sock)  # before it may be closed: its number will be used again
+        if ready.cancelled():
+            self._give_up()
+        else:
+            self._hear()
+
+    def _finish(self) -> None:
+        """What the caller's side has to do once, when the job has ended."""
+        at_end, self._at_end = self._at_end, None
+        if at_end:
+            at_end()
+
+    def _is_over(self) -> bool:
+        return self._outcome is not None or self._error is not None
+
+    def _result(self) -> Outcome:
+        if self._error is not None:
+            raise self._error
+        if self._outcome is None:
+            raise RuntimeError("the job has not ended")
+        return self._outcome
+
+    def _hear(self) -> None:
+        message = wire.receive(self._sock)
+        if message is None:
+            self._give_up()
+            return
+        fields, fds = message
+        if "attempt" in fields:
+            if self._spec.on_attempt:
+                self._spec.on_attempt(Attempt(*fields["attempt"]))
+        elif fields["error"]:
+            self._error = missing(fields["error"]["layer"], fields["error"]["error"])
+            self._close()
+        else:
+            self._end(self._read_outcome(fields, fds))
+
+    def _read_outcome(self, fields: dict[str, Any], fds: list[int]) -> Outcome:
+        kind, code = fields["exit"]
+        return Outcome(
+            exit=Exit(kind, code),
+            stdout=base64.b64decode(fields["stdout"]),
+            stderr=base64.b64decode(fields["stderr"]),
+            layers=tuple(fields["layers"]),
+            refused=tuple(Attempt(*attempt) for attempt in fields["refused"]),
+            refused_dropped=fields["dropped"],
+            artifacts=artifacts.read(fds[0]) if fds else (),
+            profile=self._profile,
+            tier=self._spec.tier,
+            duration_s=fields["duration_s"],
+        )
+
+    def _give_up(self) -> None:
+        """The supervisor has died, or hangs: none of its deadlines counts any more. It is ended."""
+        self._drop()
+        self._end(Outcome(Exit("spawner"), profile=self._profile, tier=self._spec.tier))
+
+    def _end(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+        self._close()
+
+    def _close(self) -> None:
+        self._sock.close()  # whoever still waits for it in the spawner kills it
+
+
+def _set(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+# --- threads of our own: the application's default executor may be full -----------------------------------
+
+
+async def in_own_thread(call: Callable[[], T], *, unwanted: Callable[[T], object] = lambda _: None) -> T:
+    """The answer of *call*, made in a thread of its own. *unwanted* gets it if nobody waits any more."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def work() -> None:
+        try:
+            value = call()
+        except BaseException as error:  # noqa: BLE001 — carried to the loop, whatever it is
+            _tell(loop, answer, partial(answer.set_exception, error), lambda: None)
+        else:
+            _tell(loop, answer, partial(answer.set_result, value), lambda: unwanted(value))
+
+    threading.Thread(target=work, name="fumehood-confine", daemon=True).start()
+    return await answer
+
+
+def _tell(
+    loop: asyncio.AbstractEventLoop,
+    answer: asyncio.Future[T],
+    say: Callable[[], object],
+    otherwise: Callable[[], object],
+) -> None:
+    try:
+        loop.call_soon_threadsafe(lambda: otherwise() if answer.done() else say())
+    except RuntimeError:  # the loop has closed meanwhile
+        otherwise()

@@ -1,0 +1,215 @@
+"""From a caller's description to what the spawner gets: checked, planned, compiled, opened."""
+
+# a path here is checked text
+# ruff: noqa: PTH100, PTH118
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from fumehood.confine import plan as plans
+from fumehood.confine import staging, syscalls
+from fumehood.confine.layers import missing
+from fumehood.confine.outcome import TIERS
+from fumehood.confine.plan import Host, Plan, Workdir
+from fumehood.confine.profile import Profile, checked_path, extend, resolve
+from fumehood.confine.root import barring_folder
+from fumehood.confine.seccomp import compile_filter, compile_observer, observed_numbers
+from fumehood.errors import ConfinementError
+
+if TYPE_CHECKING:
+    from fumehood.confine.client import Spawner
+    from fumehood.confine.spec import Spec
+
+
+@lru_cache(maxsize=1)
+def here() -> Host:
+    """This host and interpreter; they do not change while the process runs."""
+    return Host.here()
+
+
+def profile_of(spec: Spec) -> Profile:
+    base = resolve(spec.profile)
+    return extend(
+        base, read=spec.read, write=spec.write, limits=spec.limits, forbidden_paths=spec.forbidden_paths
+    )
+
+
+def require_sane(spec: Spec, profile: Profile) -> None:
+    if (spec.argv is None) == (spec.source is None):
+        raise ValueError("either argv or source, not both")
+    if spec.argv is not None and (not spec.argv or isinstance(spec.argv, str)):
+        raise ValueError("argv is a list of words, the program first")
+    if spec.tier not in TIERS:
+        raise ValueError(f"tier {spec.tier!r} is none of {', '.join(TIERS)}")
+    if spec.source is not None and not profile.python:
+        raise ConfinementError(
+            f"the profile {profile.name} does not show the Python interpreter",
+            layer="profile",
+            remedy="Use python-offline, model-loader or strictest.",
+        )
+    for word in (*(spec.argv or ()), *spec.args, *spec.env, *spec.env.values()):
+        if "\0" in word:
+            raise ValueError("a word with a zero byte cannot be passed to a program")
+    if any("=" in name or not name for name in spec.env):
+        raise ValueError("a name in env is empty or holds '='")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the spawner gets: one message and its descriptors. `at_end` is for the caller to do after."""
+
+    fields: dict[str, Any]
+    fds: tuple[int, ...]
+    timeout_s: float
+    at_end: Callable[[], None] | None = None
+
+
+def order(spec: Spec, profile: Profile, *, spawner: Spawner, owned: contextlib.ExitStack) -> Order:
+    """Everything about *spec* that the spawner needs. *owned* closes what was opened, once it is sent.
+
+    Raises:
+        ConfinementError: the plan cannot be made, or a path cannot be opened for the job.
+    """
+    workdir, at_end = _workdir(spec, profile, spawner, owned)
+    plan = plans.plan(profile, here(), tier=spec.tier, workdir=workdir)
+    plan, mounts = _with_mounts(plan, spawner, owned)
+    setup = _setup(spec, profile, plan, spawner)
+    is_shared = not (mounts or workdir or profile.read or profile.write)
+    fields = {
+        **setup,
+        "calls": observed_numbers() if profile.observe else [],
+        "key": _digest(setup) if is_shared else "",
+        "argv": None if spec.argv is None else list(spec.argv),
+        "args": list(spec.args),
+        "env": list(spec.env.items()),
+        "artifacts": list(spec.artifacts),
+        "timeout_s": (timeout_s := _timeout_s(spec, profile)),
+    }
+    fds = [_stdin(spec.stdin, owned)]
+    if spec.source is not None:
+        source = spec.source.encode() if isinstance(spec.source, str) else spec.source
+        fds.append(_owned(syscalls.sealed_memfd(source), owned))
+    return Order(fields, (*fds, *mounts), timeout_s, at_end)
+
+
+def _setup(spec: Spec, profile: Profile, plan: Plan, spawner: Spawner) -> dict[str, Any]:
+    """What a jail is made from, whatever job it will get."""
+    wanted = plans.filter_spec(plan, profile=profile, landlock_abi=spawner.landlock_abi)
+    return {
+        "plan": plan.to_wire(),
+        "program": _text(compile_filter(wanted)),
+        "observer": _text(compile_observer()) if profile.observe else "",
+        "is_source": spec.source is not None,
+    }
+
+
+def _owned(fd: int, owned: contextlib.ExitStack) -> int:
+    owned.callback(os.close, fd)
+    return fd
+
+
+def _stdin(body: bytes, owned: contextlib.ExitStack) -> int:
+    fd = syscalls.sealed_memfd(body) if body else os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    return _owned(fd, owned)
+
+
+def _text(program: bytes) -> str:
+    return base64.b64encode(program).decode()
+
+
+def _digest(setup: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(setup, sort_keys=True).encode()).hexdigest()
+
+
+def _timeout_s(spec: Spec, profile: Profile) -> float:
+    """The caller's, else the profile's. What a policy set bounds the caller's; our default does not."""
+    limit = profile.limits.timeout_s
+    wanted = spec.timeout_s if spec.timeout_s is not None else limit
+    bounded = min(wanted, limit) if "timeout_s" in profile.limits.model_fields_set else wanted
+    if not 0 < bounded <= 86_400:
+        raise ValueError(f"timeout_s is {bounded}; more than 0 and at most 86400 seconds are possible")
+    return bounded
+
+
+def _workdir(
+    spec: Spec, profile: Profile, spawner: Spawner, owned: contextlib.ExitStack
+) -> tuple[Workdir | None, Callable[[], None] | None]:
+    """The caller's folder, resolved, its identity noted, its .git kept read-only.
+
+    Where it is root's and no mount can map it, a copy for the job, and how to bring home what it changed.
+    """
+    if spec.workdir is None:
+        return None, None
+    path = checked_path(os.path.abspath(os.fspath(spec.workdir)), forbidden_paths=spec.forbidden_paths)
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise ConfinementError(f"{path} is not a folder", layer="profile", remedy="Name a folder.")
+    if spec.tier == "full" or os.geteuid() != 0:
+        git = os.path.join(path, ".git")
+        return Workdir(path, _inode(path), masks=(git,) if os.path.lexists(git) else ()), None
+    copy = staging.copy_for(path, owner=spawner.identity, most_bytes=profile.limits.disk_bytes)
+    return Workdir(copy.folder, _inode(copy.folder), is_staged=True), copy.bring_home
+
+
+def _inode(path: str) -> tuple[int, int]:
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino
+
+
+def _with_mounts(plan: Plan, spawner: Spawner, owned: contextlib.ExitStack) -> tuple[Plan, tuple[int, ...]]:
+    """As root: what the job may use of root's files is opened here, as root, and mapped to the job's user."""
+    if os.geteuid() != 0:
+        return plan, ()
+    own = {*here().system, *here().python_roots}
+    wanted = [bind.path for bind in plan.binds if bind.path not in own and not bind.is_staged]
+    if not wanted:
+        return plan, ()
+    if plan.tier != "full" or spawner.mapping_fd < 0:
+        closed = [b.path for b in plan.binds if b.path in wanted and (b.writable or not _is_public(b.path))]
+        if not closed:
+            return plan, ()
+        raise ConfinementError(
+            f"{closed[0]} is root's, which the job is not, and the tier {plan.tier} cannot map it",
+            layer="identity",
+            remedy="Let others read it if it is only read (chmod o+rX, on the folders before it too), run as "
+            "an ordinary user, or use the tier full on a host with user namespaces.",
+        )
+    handles = {path: number for number, path in enumerate(wanted)}
+    binds = tuple(replace(b, handle=handles.get(b.path, -1)) for b in plan.binds)
+    writable = {b.path: b.writable for b in plan.binds}
+    fds = tuple(_owned(_mapped(path, spawner.mapping_fd, writable=writable[path]), owned) for path in wanted)
+    return replace(plan, binds=binds), fds
+
+
+def _is_public(path: str) -> bool:
+    """True if any user may come to *path* and read it."""
+    mode = os.lstat(path).st_mode
+    return not barring_folder(path) and bool(mode & stat.S_IROTH)
+
+
+def _mapped(path: str, mapping_fd: int, *, writable: bool) -> int:
+    attrs = syscalls.MOUNT_ATTR_IDMAP | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
+    attrs |= 0 if writable else syscalls.MOUNT_ATTR_RDONLY
+    try:
+        tree = syscalls.open_tree(path, clone=True)
+    except OSError as error:
+        raise missing("rootfs", str(error)) from error
+    try:
+        syscalls.mount_setattr(tree, attrs=attrs, userns_fd=mapping_fd)
+    except OSError as error:
+        os.close(tree)
+        raise ConfinementError(
+            f"{path} cannot be mapped to the job's user: {error}",
+            layer="rootfs",
+            remedy="Use a folder on ext4, xfs, btrfs or tmpfs (mapped mounts), or run as an ordinary user.",
+        ) from error
+    return tree
