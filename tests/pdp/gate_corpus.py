@@ -171,6 +171,7 @@ BAD = [
     after("some_unused", "_t if { some x; input.a }", "`x` is declared and never used", column=14),
     after("union_first", '_t if { _s | {"a"} == input.l }\n_s contains "b"', "set comprehension to OPA"),
     after("value_alone", "_t if { input.a, input.b }", "this value stands alone"),
+    after("walk_value", "_t if walk(call.result, [_, 1])", "may be a single value", column=12),
     after("exponent", "_t := 1e3", "a number with an exponent", column=7),
     after("unknown_function", '_t := startwith(input.a, "b")', 'did you mean "startswith"', column=7),
     after(
@@ -322,6 +323,7 @@ GOOD = {
     "pattern": HEAD + '_f if { [a, {"b": b}] := call.args.l; a == b }\n',
     "unify": HEAD + "_f if { [a, b] = call.args.l; a == b }\n",
     "walk": HEAD + "_f if { walk(call.args, [steps, value]); count(steps) > 3; value == 1 }\n",
+    "walk_list": HEAD + "_f if { walk([call.result], [_, value]); value == 1 }\n",
     "comprehension": HEAD + 'deny contains "x" if count({k | some k, v in call.args; v == null}) > 0\n',
     "sprintf": HEAD
     + 'deny contains {"reason": "x", "detail": sprintf("%v%%", [call.tool])} if call.tool == "b"\n',

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import cast
 from urllib.parse import quote
 
 from fumehood.canonical import JSON
@@ -23,8 +24,13 @@ from fumehood.pdp.bundle import Bundle
 from fumehood.pdp.decision import decision_from
 from fumehood.pdp.transport import Transport
 
-if TYPE_CHECKING:
+try:
     from opa_client import OpaClient
+    from opa_client.errors import DeletePolicyError, RegoParseError
+except ImportError as error:
+    raise ConfigError(
+        "an OPA server needs opa-python-client, which is not installed: pip install 'fumehood[opa]'"
+    ) from error
 
 __all__ = ["OpaPdp"]
 
@@ -47,6 +53,7 @@ class OpaPdp:
         self._wall_s = wall_s
         self._breaker = Breaker(time.monotonic)
         self._is_closed = False
+        weakref.finalize(self, self._transport.close)
         self._install()
         self._installed_at = time.monotonic()
 
@@ -146,12 +153,6 @@ def _administration(
     transport: Transport, url: str, token: str | None, timeout_s: float
 ) -> Iterator[OpaClient]:
     """An opa_client for the server; whatever it raises, having no base class of its own, is a ConfigError."""
-    try:
-        from opa_client import OpaClient
-    except ImportError as error:
-        raise ConfigError(
-            f"pdp={url!r} needs opa-python-client, which is not installed: pip install 'fumehood[opa]'"
-        ) from error
     client = OpaClient(
         host=transport.host,
         port=transport.port,
@@ -191,16 +192,33 @@ def _revision_at(client: OpaClient) -> object:
 
 def _upload(client: OpaClient, bundle: Bundle) -> None:
     """Take the old revision away first and name the new one last: what lies between decides nothing."""
-    texts = {_PREFIX + "files/" + name: text for name, text in bundle.files}
-    known = set(client.get_policies_list())
-    if _REVISION in known:
+    texts = {f"{_PREFIX}files/{name}": text for name, text in bundle.files}
+    ours = [name for name in client.get_policies_list() if name.startswith(_PREFIX)]
+    if _REVISION in ours:
         client.delete_policy(_REVISION)
-    for name in sorted(known - set(texts) - {_REVISION}):
-        if name.startswith(_PREFIX):
-            client.delete_policy(quote(name))
+        ours.remove(_REVISION)
+    _until_done(ours, lambda name: client.delete_policy(quote(name)))
     for root, value in json.loads(bundle.data).items():
-        client.patch_data("", [{"op": "add", "path": f"/{root}", "value": value}])
-    for name, text in texts.items():
-        client.update_policy_from_string(text, quote(name), rego_compat=False)
+        client.patch_data(quote(root, safe=""), [{"op": "add", "path": "/", "value": value}])
+    _until_done(
+        list(texts),
+        lambda name: client.update_policy_from_string(texts[name], quote(name), rego_compat=False),
+    )
     revision = f"package fumehood.bundle\n\nrevision := {json.dumps(bundle.revision)}\n"
     client.update_policy_from_string(revision, _REVISION, rego_compat=False)
+
+
+def _until_done(names: list[str], act: Callable[[str], object]) -> None:
+    """OPA compiles after each step, so a module cannot come before, or go after, one whose functions it
+    calls: go round until all are done, or none is."""
+    while names:
+        failed: list[str] = []
+        for name in names:
+            try:
+                act(name)
+            except (DeletePolicyError, RegoParseError) as error:
+                failed.append(name)
+                last = error
+        if len(failed) == len(names):
+            raise last
+        names = failed

@@ -13,6 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -81,23 +82,12 @@ class Transport:
         link = cast("socket.socket", connection.sock)
         link.settimeout(_left(until))
         connection.request("POST", path, body, self._headers)
-        response = connection.getresponse()
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            link.settimeout(_left(until))
-            part = response.read1(65536)
-            if not part:
-                break
-            parts.append(part)
-            size += len(part)
-            if size > _MAX_ANSWER:
-                raise PdpError("the OPA server's answer is too long", code="pdp_malformed")
-        response.read()  # read1 leaves the exchange open
+        with closing(connection.getresponse()) as response:
+            answer = _read(response, link, until)
         if response.will_close:
             connection.close()
         self._give_back(connection)
-        return response.status, b"".join(parts)
+        return response.status, answer
 
     def _take(self) -> tuple[http.client.HTTPConnection, bool]:
         with self._lock:
@@ -122,6 +112,25 @@ class Transport:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+
+def _read(response: http.client.HTTPResponse, link: socket.socket, until: float) -> bytes:
+    """The whole body, or an exception."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        link.settimeout(_left(until))
+        part = response.read1(65536)
+        if not part:
+            break
+        parts.append(part)
+        size += len(part)
+        if size > _MAX_ANSWER:
+            raise PdpError("the OPA server's answer is too long", code="pdp_malformed")
+    if response.length:
+        raise http.client.IncompleteRead(b"", response.length)
+    response.read()  # read1 leaves the exchange open
+    return b"".join(parts)
 
 
 def _left(until: float) -> float:

@@ -77,6 +77,8 @@ def _call(module: Module, call: Node) -> Iterator[Problem]:
         yield from _pattern(module, params[_PATTERN_AT[name]])
     elif name == "time.parse_rfc3339_ns" and params:
         yield from _time(module, params[0])
+    elif name == "walk" and params:
+        yield from _walk(module, params[0])
 
 
 def _format(module: Module, params: list[Node]) -> Iterator[Problem]:
@@ -140,3 +142,12 @@ def _time(module: Module, node: Node) -> Iterator[Problem]:
         yield module.problem(
             start_of(kind_of(node)[1]), message, "Compare other times as text, or as numbers."
         )
+
+
+def _walk(module: Module, node: Node) -> Iterator[Problem]:
+    ref = ref_of(node)
+    path = path_of(module, ref.root, ref.parts) if ref else ()
+    if path != ("data", "fumehood", "call", "args") and kind_of(node)[0] not in ("Array", "Object"):
+        said = module.text_of(node)
+        message = f"`walk` over `{said}`, which may be a single value: one engine then finds nothing"
+        yield module.problem(start_of(kind_of(node)[1]), message, f"Walk call.args, or [{said}].")
