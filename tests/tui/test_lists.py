@@ -6,6 +6,7 @@ import asyncio
 import threading
 
 import pytest
+from textual import events
 
 from fumehood.approval import State
 from fumehood.errors import LedgerError
@@ -167,6 +168,19 @@ async def test_the_trace_follows_until_somebody_moves_in_it(run) -> None:
         assert "tool-60" not in hands.screen()
         await hands.press("f")
         assert "tool-60" in hands.screen()
+
+
+async def test_the_wheel_holds_the_trace_and_scrolls_the_list(run) -> None:
+    many = [approval(f"{n:04x}0000", expires_at=NOW + n + 10) for n in range(60)]
+    async with run(FakeLedger(many, [event(n) for n in range(1, 41)])) as hands:
+        for widget, kind in (("#trace", events.MouseScrollUp), ("#pending", events.MouseScrollDown)):
+            target = hands.app.main.query_one(widget)
+            target.post_message(kind(target, 5, 2, 0, 1, 0, False, False, False))
+        await hands.press()
+        assert not trace_of(hands).is_following
+        assert trace_of(hands).latest.seq == 37
+        await hands.until(lambda: hands.app.main.pending.scroll_offset.y > 0)
+        assert hands.selected == "00000000"
 
 
 async def test_the_trace_keeps_a_bounded_number_of_rows_and_its_place(run) -> None:

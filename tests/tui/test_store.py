@@ -38,6 +38,14 @@ def test_a_ledger_that_does_not_exist_is_waited_for_and_not_made(tmp_path: Path)
     assert opened == [str(path)]
 
 
+def test_opening_takes_nothing_from_the_first_reading(file: Path) -> None:
+    store = store_on(FakeLedger(three(), [event(1)]), file)
+    assert store.open()
+    snapshot = store.poll()
+    assert snapshot.is_reset
+    assert len(snapshot.rows) == 1
+
+
 def test_a_ledger_that_was_replaced_is_opened_anew(file: Path) -> None:
     ledgers = [FakeLedger(three(), [event(7)]), FakeLedger([approval("aaaa1111")], [event(1)])]
     rest = iter(ledgers)

@@ -157,6 +157,31 @@ def test_an_operator_decides_in_a_terminal_of_their_own(
     assert "owned" in text  # it was on the screen, as plain text
 
 
+def test_without_colour_and_in_ascii_nothing_else_is_sent(
+    terminal: Terminal, tmp_path: Path, opened: Callable[[Path], Ledger]
+) -> None:
+    folder = tmp_path / "ledger"
+    folder.mkdir(mode=0o700)
+    asked(opened(folder / "trace.db"))
+    terminal.start("env", "NO_COLOR=1", str(FUMEHOOD), "tui", "--ascii", "--ledger", str(folder / "trace.db"))
+    terminal.until("4 pending")
+    terminal.until("session   opened")  # what happened before it was started is there
+    terminal.keys("G")
+    terminal.until(">+MED  14:")
+    time.sleep(0.5)
+    terminal.keys("d")
+    terminal.until("Reason")
+    terminal.keys("Escape")
+    terminal.until("Reason", gone=True)
+    terminal.keys("q")
+    terminal.until("EXIT=0")
+    raw = terminal.raw.read_bytes()
+    assert raw.isascii()
+    colours = [c for codes in re.findall(rb"\x1b\[([0-9;]*)m", raw) for c in codes.split(b";")]
+    assert colours
+    assert set(colours) <= {b"", b"0", b"1", b"2", b"3", b"4", b"7", b"22", b"23", b"24", b"27"}
+
+
 def run(*args: str, **more: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(FUMEHOOD), "tui", *args],

@@ -48,7 +48,7 @@ def _run(ledger: str | None, /, *, is_ascii: bool, is_colorless: bool) -> int:
 
     store = Store(locate(ledger), partial(open_ledger, create=False))
     try:
-        store.poll()  # an unusable ledger is told here, in the shell, with its own exit code
+        store.open()  # an unusable ledger is told here, in the shell, with its own exit code
         app = FumehoodApp(store, is_ascii=is_ascii, is_colorless=is_colorless)
         app.run()
     finally:

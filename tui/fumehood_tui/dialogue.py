@@ -17,9 +17,11 @@ from textual.widgets import Static
 
 from fumehood_tui.glyphs import Glyphs
 from fumehood_tui.view import Request
+from fumehood_tui.words import fitted
 
 __all__ = ["Choice", "Dialogue", "RequestDialogue"]
 
+_ABOUT = 180  # cells
 Answer = TypeVar("Answer")
 
 
@@ -102,6 +104,11 @@ class RequestDialogue(Dialogue[Answer]):
         super().__init__(glyphs)
         self.request = request
         self.is_over = False
+
+    def about(self) -> Text:
+        """Who asks and why, in three lines at most: a long text must not push the rest out of the box."""
+        words = self.glyphs.plain(f"{self.request.agent}: {self.request.why}")
+        return Text(fitted(words, min(len(words), _ABOUT), self.glyphs.more))
 
     def over(self, what: str) -> None:
         """The request no longer waits: say what became of it, and decide nothing any more."""

@@ -34,7 +34,7 @@ class DenyDialogue(RequestDialogue[str | None]):
         return f"Deny {self.request.label}"
 
     def inside(self) -> ComposeResult:
-        yield Static(self.text(f"{self.request.agent}: {self.request.why}"), markup=False)
+        yield Static(self.about(), markup=False)
         yield Static(self.text("Reason, which the agent will be told (may be empty):", "dim"), markup=False)
         yield Input(max_length=_NOTE, compact=True, id="reason")
         with Horizontal(id="choices"):
@@ -70,7 +70,7 @@ class ConfirmDialogue(RequestDialogue[bool]):
         return f"Approve {self.request.label} ({WORDS[self.request.risk]} risk)"
 
     def inside(self) -> ComposeResult:
-        yield Static(self.text(f"{self.request.agent}: {self.request.why}"), markup=False)
+        yield Static(self.about(), markup=False)
         yield Static(self.text(f"Type its whole id, {name(self._wanted)}, then press a."), markup=False)
         yield Static(self._prompt(), id="typed", markup=False)
         with Horizontal(id="choices"):

@@ -143,7 +143,9 @@ class MainScreen(Screen[None]):
     def action_verdict(self, is_approve: bool) -> None:
         if (request := self.selected) is None:
             self.say("nothing is selected")
-        elif request.key == self._shown:
+        elif request.key != self._shown:
+            self.say("the row has just changed: look at it, then press again")
+        else:
             self.post_message(VerdictWanted(request, Move.APPROVE if is_approve else Move.DENY))
 
     def action_view(self) -> None:

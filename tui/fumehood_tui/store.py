@@ -70,6 +70,7 @@ class Store:
         self._lock = threading.Lock()
         self._on_change: Callable[[], None] = lambda: None
         self._ledger: Ledger | None = None
+        self._file = (0, 0)  # device and inode of what was opened
         self._unwatch: Callable[[], None] = lambda: None
         self._forget()
 
@@ -82,6 +83,28 @@ class Store:
         """Call *callback* (from the ledger's thread; it must not block) when there is something to read."""
         self._on_change = callback
 
+    def open(self) -> bool:
+        """Open the ledger if it is there, anew if its file is another one by now; False if it is not there.
+
+        Raises:
+            LedgerError: it is there and cannot be used.
+        """
+        try:
+            stat = Path(self._path).stat()
+        except FileNotFoundError:
+            self.close()
+            return False
+        except OSError as error:
+            raise LedgerError(f"{self.path}: {error.strerror}", code="ledger_io") from error
+        if self._ledger is not None and (stat.st_dev, stat.st_ino) != self._file:
+            self.close()
+        if self._ledger is None:
+            ledger = self._opener(self._path)
+            self._file = (stat.st_dev, stat.st_ino)
+            self._unwatch = ledger.watch(self._changed)
+            self._ledger = ledger
+        return True
+
     def poll(self) -> Snapshot:
         """What there is to see now; an empty reading while the file does not exist.
 
@@ -89,16 +112,9 @@ class Store:
             LedgerError: it is there and cannot be read.
         """
         try:
-            file = Path(self._path).stat()
-        except FileNotFoundError:
-            self.close()
-            return Snapshot(Source(self.path, exists=False), is_reset=True)
-        except OSError as error:
-            raise LedgerError(
-                f"{self.path} cannot be looked at: {error.strerror}", code="ledger_io"
-            ) from error
-        try:
-            return self._reading(self._open((file.st_dev, file.st_ino)))
+            if not self.open():
+                return Snapshot(Source(self.path, exists=False), is_reset=True)
+            return self._reading(self._current())
         except LedgerError:
             self.close()  # so that the next reading starts afresh
             raise
@@ -163,23 +179,15 @@ class Store:
                 ledger.close()
             self._forget()
 
+    def _changed(self) -> None:
+        self._on_change()  # looked up now: it may be set after the ledger was opened
+
     def _forget(self) -> None:
-        self._file = (0, 0)
         self._last_seq = 0
         self._is_fresh = True
         self._pace: deque[tuple[float, int]] = deque()
         self._shown: tuple[Request, ...] = ()
         self._known: dict[Key, Approval] = {}
-
-    def _open(self, file: tuple[int, int]) -> Ledger:
-        if self._ledger is not None and file != self._file:
-            self.close()
-        if self._ledger is None:
-            ledger = self._opener(self._path)
-            self._file = file
-            self._unwatch = ledger.watch(self._on_change)
-            self._ledger = ledger
-        return self._ledger
 
     def _current(self) -> Ledger:
         if self._ledger is None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from rich.text import Text
+from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
 
@@ -19,6 +20,7 @@ from fumehood_tui.words import age, fitted, stamp
 __all__ = ["KEPT", "Trace"]
 
 KEPT = 5000  # rows; older ones are in the ledger
+_WHEEL = 3  # rows
 
 
 class Trace(Lines[Row]):
@@ -113,6 +115,17 @@ class Trace(Lines[Row]):
             self.follow(False)
         super().go(index)
         self._title()
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """The wheel moves the cursor, so that turning it up holds the trace as the keys do."""
+        event.prevent_default()
+        event.stop()
+        self.action_step(-_WHEEL)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        event.prevent_default()
+        event.stop()
+        self.action_step(_WHEEL)
 
     def action_edge(self, is_last: bool) -> None:
         if is_last:
