@@ -36,6 +36,7 @@ setup-dev:
 
 demo: setup-demo
 	@"$(BIN)/fumehood" demo
+	@command -v fumehood >/dev/null || echo 'The command is in $(VENV)/bin; once per shell: . $(VENV)/bin/activate'
 
 test: setup-dev
 	@scripts/check "$(BIN)"

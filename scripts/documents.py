@@ -161,6 +161,7 @@ def _execute(argv: list[str], place: Path) -> subprocess.CompletedProcess[str]:
     environment |= {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "FUMEHOOD_LEDGER": str(place / "trace.db"),
+        "TMPDIR": str(place),
         "COLUMNS": "100",
         "NO_COLOR": "1",
     }

@@ -18,7 +18,7 @@ TOPS = {"fumehood", "fumehood_policies", "fumehood_adapters", "fumehood_tui"}
 
 def run(argv: list[str], *, cwd: Path, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
     dropped = ("COV_", "COVERAGE", "PYTEST", "PYTHONPATH", "FUMEHOOD_LEDGER")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(dropped)} | {"TMPDIR": str(cwd)}
     return subprocess.run(
         argv,
         cwd=cwd,
@@ -88,3 +88,4 @@ def test_installed_command_tells_its_version(installed: Path, tmp_path: Path) ->
 def test_installed_command_runs_the_demo(installed: Path, tmp_path: Path) -> None:
     answer = run([str(installed / "fumehood"), "demo"], cwd=tmp_path)
     assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "What was prevented" in answer.stdout
