@@ -7,6 +7,8 @@ The files in `screens/` are what a person should look at when one of these fails
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -154,3 +156,10 @@ async def test_ascii(run) -> None:
         check(hands, "ascii")
         await hands.press("d")
         check(hands, "ascii-deny")
+
+
+def test_the_picture_in_the_docs_is_what_the_app_looks_like() -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, str(root / "scripts" / "screenshot.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
