@@ -65,7 +65,7 @@ class Document:
 def request_document(approval: Approval) -> Document:
     """Everything that a person should know before deciding *approval*."""
     arguments, problem = _arguments(approval.args)
-    lines = [*_why(approval.reasons), *_rows("Rule", approval.rules), Line("Who", _who(approval))]
+    lines = [*_why(approval.reasons), *_rows("Rule", _asking(approval)), Line("Who", _who(approval))]
     if approval.injected:
         names = ", ".join(map(inert, approval.injected))
         lines.append(Line("Added", f"{names} (by the framework, not bound by this approval)", Role.WARNING))
@@ -145,6 +145,11 @@ def _why(reasons: Iterable[Approve]) -> list[Line]:
     return _rows("Why", [r.reason + (f" [{', '.join(r.controls)}]" if r.controls else "") for r in reasons])
 
 
+def _asking(approval: Approval) -> Iterable[str]:
+    """The rules that ask for a person; all that spoke where the ledger does not say which."""
+    return dict.fromkeys(r.rule for r in approval.reasons if r.rule) or approval.rules
+
+
 def _rows(label: str, texts: Iterable[str]) -> list[Line]:
     return [Line(label if n == 0 else "", inert(text)) for n, text in enumerate(texts)]
 
@@ -162,6 +167,7 @@ def _identity(approval: Approval) -> tuple[Line, ...]:
     facts = {
         "Id": f"{approval.id}, revision {approval.revision}",
         "Asked": stamp(approval.created_at),
+        "Rules": ", ".join(approval.rules),
         "Call": approval.call_id or "without an id",
         "Try": approval.attempt_id,
         "Digest": approval.digest,

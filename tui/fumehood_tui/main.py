@@ -46,7 +46,7 @@ class MainScreen(Screen[None]):
     MainScreen > #desk { height: 1fr; min-height: 9; }
     MainScreen #pending { width: 46%; border: round $panel-lighten-2; }
     MainScreen #detail { width: 1fr; border: round $panel-lighten-2; padding: 0 1; }
-    MainScreen #trace { height: 36%; min-height: 5; border: round $panel-lighten-2; }
+    MainScreen #trace { height: 32%; min-height: 5; border: round $panel-lighten-2; }
     MainScreen #pending, MainScreen #detail, MainScreen #trace {
         border-title-color: $accent; border-subtitle-color: $secondary;
     }
