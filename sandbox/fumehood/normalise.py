@@ -128,12 +128,16 @@ def _host(host: str) -> str | None:
 
 
 def _address(text: str, *, version: int) -> str | None:
-    """An IP address in its one canonical form; short, octal and hexadecimal forms are refused."""
+    """An IP address in its one canonical form, IPv4 also where IPv6 only wraps it; short, octal and
+    hexadecimal forms are refused."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
-    return str(address) if address.version == version else None
+    if address.version != version:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
 
 
 def _url_path(path: str) -> str | None:

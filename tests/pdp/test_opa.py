@@ -177,7 +177,7 @@ def answering(answer: Callable[[socket.socket], None]) -> Iterator[str]:
                 return
             with link:
                 asked = b""
-                while not (b"\r\n\r\n" in asked and asked.endswith((b"}", b"\r\n\r\n"))):
+                while not asked.endswith(b"}" if b"Content-Length" in asked else b"\r\n\r\n"):
                     asked += link.recv(65536)
                 try:
                     answer(link)

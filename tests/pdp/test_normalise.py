@@ -1,0 +1,150 @@
+"""Paths, URLs and commands: one meaning, or none."""
+
+from __future__ import annotations
+
+import shlex
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fumehood.canonical import JSON
+from fumehood.normalise import normalised, path_of, url_of, words_of
+
+PATHS = [
+    ("/a/../b//c/", "/b/c"),
+    ("//etc/passwd", "/etc/passwd"),
+    ("/..", "/"),
+    ("/./a/./b", "/a/b"),
+    ("/a/b/../../..", "/"),
+    ("a/b", None),
+    ("", None),
+    ("~/x", None),
+    ("~root/x", None),
+    ("/a\0b", None),
+    ("/" + "a" * 5000, None),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), PATHS)
+def test_path_is_absolute_and_plain_or_absent(text: str, expected: str | None) -> None:
+    assert path_of(text) == expected
+
+
+def test_relative_path_is_taken_from_the_folder_given() -> None:
+    assert path_of("../x", cwd="/srv/models") == "/srv/x"
+    assert path_of("a", cwd="relative") is None
+    assert path_of("http://a/b", cwd="/srv") is None
+
+
+URLS = [
+    ("HTTPS://Example.COM", ("https", "example.com", 443, "/")),
+    ("http://a.example:8080/x/%2e%2e/y/./z?q#f", ("http", "a.example", 8080, "/y/z")),
+    ("http://a.example/%41%2f%7e", ("http", "a.example", 80, "/A%2F~")),
+    ("http://a.example./", ("http", "a.example", 80, "/")),
+    ("http://127.0.0.1/", ("http", "127.0.0.1", 80, "/")),
+    ("http://[::1]:80/", ("http", "::1", 80, "/")),
+    ("http://[::ffff:10.0.0.1]/", ("http", "10.0.0.1", 80, "/")),
+    ("gopher://a/", ("gopher", "a", 0, "/")),
+    ("http://a.example/a/b/..", ("http", "a.example", 80, "/a/")),
+]
+
+
+@pytest.mark.parametrize(("text", "parts"), URLS)
+def test_url_has_one_form(text: str, parts: tuple[str, str, int, str]) -> None:
+    assert url_of(text) == dict(zip(("scheme", "host", "port", "path"), parts, strict=True))
+
+
+AMBIGUOUS = [
+    "https://good.example@evil.example/",
+    "https://good.example\\@evil.example/",
+    "https://good.example:80:90/",
+    "http://127.1/",
+    "http://0x7f.0.0.1/",
+    "http://0177.0.0.1/",
+    "http://2130706433/",
+    "http://exämple.com/",
+    "http://a.example\n/",
+    " http://a.example/",
+    "http://a b/",
+    "http:///x",
+    "http://-a.example/",
+    "http://a..b/",
+    "http://a.example/%zz",
+    "http://a.example/ä",
+    "http://a.example:99999/",
+    "http://[fe80::1%25eth0]/",
+    "http://[127.0.0.1]/",
+    "javascript:alert(1)",
+    "//a.example/",
+    "",
+]
+
+
+@pytest.mark.parametrize("text", AMBIGUOUS)
+def test_url_that_two_readers_could_read_differently_is_absent(text: str) -> None:
+    assert url_of(text) is None
+
+
+COMMANDS = [
+    ("ls -l /tmp", ["ls", "-l", "/tmp"]),
+    ("  ls\t-l ", ["ls", "-l"]),
+    ("git commit -m 'a b'", ["git", "commit", "-m", "a b"]),
+    ('echo "a b"c', ["echo", "a bc"]),
+    ("python3 -c 'import os; os.system(1)'", ["python3", "-c", "import os; os.system(1)"]),
+    ("''", [""]),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), COMMANDS)
+def test_simple_command_is_its_words(text: str, words: list[str]) -> None:
+    assert words_of(text) == words
+    assert shlex.split(text) == words
+
+
+NOT_SIMPLE = (
+    "ls; rm -rf /", "ls && rm x", "ls | sh", "ls > /etc/x", "ls < x", "ls &", "(ls)", "{ ls; }",
+    "ls\nrm x", "ls\rrm", "echo $HOME", "echo `id`", 'echo "$(id)"', 'echo "`id`"', "ls *", "ls ?",
+    "ls [a]", "ls ~", "ls #x", "ls !x", "'open", '"open', "a\\ b", "", "   ", "ls\xa0x", "ls\x00x",
+    "x" * 9000,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NOT_SIMPLE)
+def test_command_that_is_more_than_words_is_absent(text: str) -> None:
+    assert words_of(text) is None
+
+
+def test_whole_arguments_are_walked() -> None:
+    args: JSON = {"cmd": ["ls", "-l"], "in": {"a/b": "/x/../y"}, "u": "http://A/", "n": 5, "mixed": ["a", 1]}
+    found = cast("dict[str, dict[str, JSON]]", normalised(args))
+    assert found["paths"] == {"/in/a~1b": "/y"}
+    assert found["urls"] == {"/u": {"scheme": "http", "host": "a", "port": 80, "path": "/"}}
+    assert found["argv"]["/cmd"] == ["ls", "-l"]
+    assert "/mixed" not in found["argv"]
+    assert normalised({"n": 1}) == {}
+
+
+@given(text=st.text(max_size=40))
+def test_words_are_what_a_shell_would_see(text: str) -> None:
+    words = words_of(text)
+    assert words is None or words == shlex.split(text)
+
+
+@given(text=st.text(alphabet="/.ab", min_size=1, max_size=30))
+def test_path_never_climbs(text: str) -> None:
+    found = path_of("/" + text)
+    assert found is not None
+    assert ".." not in found.split("/")
+    assert "//" not in found
+    assert path_of(found) == found
+
+
+@given(text=st.text(max_size=60) | st.from_regex(r"https?://[a-zA-Z0-9.@:%\[\]/\\-]{0,30}", fullmatch=True))
+def test_url_is_its_own_normal_form(text: str) -> None:
+    found = url_of(text)
+    if isinstance(found, dict):
+        host = f"[{found['host']}]" if ":" in str(found["host"]) else found["host"]
+        again = f"{found['scheme']}://{host}:{found['port']}{found['path']}"
+        assert found["port"] == 0 or url_of(again) == found
