@@ -123,7 +123,8 @@ async def test_a_dialogue_that_is_over(run, size: tuple[int, int]) -> None:
         dialogue = hands.app.screen
         ledger.change("7f3a91c2", state=State.APPROVED, decided_by="bob")
         await hands.until(lambda: dialogue.is_over)
-        await hands.until(lambda: "by bob" in hands.screen())
+        await hands.until(lambda: hands.app.main.bar.said and hands.app.main.selected is None)
+        await hands.until(lambda: "Nothing is selected" in hands.screen())
         hands.app._tick()
         await hands.press()
         check(hands, "over")
