@@ -44,8 +44,10 @@ class Terminal:
         while time.monotonic() < deadline:
             if all(word in (screen := self.screen()) for word in words):
                 return screen
+            if "EXIT=" in screen:
+                break
             time.sleep(0.05)
-        raise AssertionError(f"{words!r} were never on the screen:\n{screen}")
+        raise AssertionError(f"{words!r} are not on the screen:\n{screen}")
 
     def close(self) -> None:
         subprocess.run(["tmux", "-L", self._socket, "kill-server"], check=False, capture_output=True)
