@@ -121,6 +121,8 @@ def _run(engine: Engine, module: Module, rule: Rule) -> TestResult:
     name, line = f"data.{module.name}.{rule.name}", module.encoded[: rule.start].count(b"\n") + 1
     if rule.name.startswith("todo_"):
         return TestResult(name, module.file.path, line, "skip", "still to be written")
+    if sum(other.name == rule.name for other in module.rules) > 1:
+        return TestResult(name, module.file.path, line, "error", "several tests have this name; rename them")
     if rule.shape != "value" or rule.args:
         return TestResult(name, module.file.path, line, "error", "a test is a plain rule: `test_… if { … }`")
     wrong = _wrong_inputs(rule)
@@ -152,4 +154,4 @@ def _outcome(engine: Engine, name: str) -> tuple[str, str]:
         value: JSON = json.loads(engine.evaluate_without_input(name))
     except PdpError as error:
         return ("fail", "undefined") if error.code == "pdp_undefined" else ("error", str(error))
-    return ("pass", "") if value is not False else ("fail", "false")
+    return ("pass", "") if value is True else ("fail", f"the value is {json.dumps(value)[:200]}, not true")
