@@ -13,6 +13,7 @@ import pytest
 from host import require
 
 from fumehood import confine
+from fumehood.confine.root import barring_folder
 
 ORDINARY = 47_000
 _BECOME = (
@@ -36,16 +37,34 @@ def spawner_ends() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def as_ordinary_user() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a script with the system's Python as a user who owns nothing, or as ourselves if we are not root."""
+    """Run a script as a user who owns nothing; as ourselves, if we are no more than that."""
+    if os.geteuid() != 0:
+        return _runner([sys.executable], {})
     require("system-python")
+    paths = [SOURCE_ROOT, sysconfig.get_paths()["purelib"]]
+    _require_usable_by_others(paths)
+    python = [sys.executable, "-c", _BECOME, str(ORDINARY), "/usr/bin/python3"]
+    return _runner(python, {"PYTHONPATH": ":".join(paths)})
 
-    def run(script: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
-        paths = [SOURCE_ROOT, sysconfig.get_paths()["purelib"]]
-        python = ["/usr/bin/python3", "-W", "error", "-c", script, *args]
-        become = [sys.executable, "-c", _BECOME, str(ORDINARY)] if os.geteuid() == 0 else []
+
+def _require_usable_by_others(paths: list[str]) -> None:
+    asked = [
+        "/usr/bin/python3",
+        "-c",
+        "import sys; print(*sys.version_info[:2], sep='.')",
+    ]
+    version = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    if version != f"{sys.version_info.major}.{sys.version_info.minor}":
+        pytest.skip(f"the system's Python is {version}: it cannot use this environment's packages")
+    if any(map(barring_folder, paths)):
+        pytest.skip("this environment's packages cannot be reached by an ordinary user")
+
+
+def _runner(python: list[str], more: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def run(script: str, *args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*become, *python],
-            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(paths), **env},
+            [*python, "-W", "error", "-c", script, *args],
+            env={"PATH": os.environ["PATH"], **more},
             capture_output=True,
             text=True,
             timeout=60,

@@ -292,19 +292,17 @@ class Spawner:
 
     def _sweep(self) -> None:
         """Processes that lost their jail's first process are ours now: kill and reap until there are none."""
-        for jail_ in list(self._jails):
-            if not jail_.pid:
-                self._hear_number(jail_)
-        while True:
-            known = {jail_.pid for jail_ in self._jails} | {self._zygote_pid}
-            strays = [pid for pid in procs.children(os.getpid()) if pid not in known]
-            if not strays:
-                return
+        while strays := self._strays():
             procs.kill_all([pid for stray in strays for pid in procs.descendants(stray)] + strays)
             for pid in strays:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, 0)
 
-    def _hear_number(self, jail_: Jail) -> None:
-        """A jail whose first process is ours already has said its number before."""
-        self._on_jail(jail_)
+    def _strays(self) -> list[int]:
+        """Our children that are nobody's first process. Listed before the jails are heard: one that has become
+        our child has said its number before."""
+        children = procs.children(os.getpid())
+        for jail_ in [jail_ for jail_ in self._jails if not jail_.pid]:
+            self._on_jail(jail_)
+        known = {jail_.pid for jail_ in self._jails} | {self._zygote_pid}
+        return [pid for pid in children if pid not in known]
