@@ -17,6 +17,9 @@ from fumehood.model import Phase, PolicyInput, Session, ToolCall, ToolDefinition
 
 __all__ = ["execute_document", "result_document"]
 
+# Made once: `json.dumps` with options would make an encoder for each call.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
 
 def execute_document(
     call: ToolCall,
@@ -114,4 +117,4 @@ def _rfc3339(at: float) -> str:
 
 
 def _json(value: JSON) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return _encode(value).encode()

@@ -29,6 +29,9 @@ __all__ = [
     "redacted_text",
 ]
 
+# Made once: `json.dumps` with options would make an encoder for each call.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
 MARK = "⟨redacted⟩"
 _MIN_SECRET = 4  # characters; a shorter secret value is not searched for elsewhere
 
@@ -223,4 +226,4 @@ def _keep_key(match: re2._Match) -> str:
 
 
 def _dumped(value: JSON) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return _encode(value).encode()
