@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -99,7 +100,8 @@ def test_a_second_run_in_the_same_ledger_is_not_stopped_by_the_first_ones_limit(
 def test_a_demo_that_is_killed_leaves_nothing_waiting(home: Path) -> None:
     ledger = home / "killed.db"
     command = [str(FUMEHOOD), "demo", "--story", "refund", "--ledger", str(ledger), "--no-operator"]
-    running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    env = {**os.environ, "TMPDIR": str(home)}
+    running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=env)
     assert running.stdout
     while "waits" not in (line := running.stdout.readline()):
         assert line, "it ended before anything waited"
@@ -168,11 +170,12 @@ def test_an_unknown_story_is_a_wrong_usage(
 
 
 def test_an_expectation_that_is_not_met_is_exit_1(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
 ) -> None:
     drain = story("drain")
     calls = (*drain.calls[:19], *(Expected("score", "limit_exceeded"),) * 5)
     monkeypatch.setattr(stories, "STORIES", (replace(drain, calls=calls),))
+    monkeypatch.setattr("tempfile.tempdir", str(home))
     assert in_process(monkeypatch, "--story", "drain") == 1
     out = capsys.readouterr().out
     assert "expected was 'limit_exceeded', the ledger says 'done'" in out

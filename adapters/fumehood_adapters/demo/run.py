@@ -150,8 +150,9 @@ def _hear(troupe: Troupe, told: Told) -> None:
 
 
 def _left_waiting(troupe: Troupe, told: Told, ledger: Ledger) -> int:
-    """Let the agents finish, unless they wait for the person who has gone."""
-    while troupe.is_playing:
+    """Let the agents finish, unless they wait for the person who has gone, or take too long."""
+    give_up_at = time.monotonic() + DEADLINE_S
+    while troupe.is_playing and time.monotonic() < give_up_at:
         waiting = [a for a in ledger.approvals() if a.session_id in told.sessions.values()]
         if waiting:
             troupe.let_go()
