@@ -1,4 +1,4 @@
-"""A simulator of classic BPF over one `struct seccomp_data`, for filters that must be checked over every call."""
+"""A simulator of classic BPF over one `struct seccomp_data`: a filter is checked over every call."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ HEAD = """
 import ctypes, errno, os, socket, sys
 libc = ctypes.CDLL(None, use_errno=True)
 def raw(number, *words):
-    if libc.syscall(ctypes.c_long(number), *(w if not isinstance(w, int) else ctypes.c_long(w) for w in words)) < 0:
+    words = [ctypes.c_long(w) if isinstance(w, int) else w for w in words]
+    if libc.syscall(ctypes.c_long(number), *words) < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 def attempt(call):
     try:
@@ -222,7 +223,8 @@ def test_the_supervisor_of_the_jail_cannot_be_read_or_written(tier: str) -> None
     body = """
 parent = os.getppid()
 for name in ('mem', 'environ', 'maps', 'fd', 'root'):
-    attempt(lambda: os.listdir(f'/proc/{parent}/{name}') if name in ('fd', 'root') else open(f'/proc/{parent}/{name}', 'rb').read(1))
+    path = f'/proc/{parent}/{name}'
+    attempt(lambda: os.listdir(path) if name in ('fd', 'root') else open(path, 'rb').read(1))
 """
     assert set(inside(body, tier)) <= {"EACCES", "EPERM", "ENOENT"}
 

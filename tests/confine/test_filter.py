@@ -1,4 +1,4 @@
-"""The filter as data and as the BPF that the kernel would run, over every number and the arguments that matter."""
+"""The filter as data and as the BPF that the kernel would run, over every number."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ PDP = FilterSpec(kind="pdp")
 EVERY = (JOB, STRICT, WITHOUT_NAMESPACES, WITHOUT_SCOPES, OBSERVING, PDP)
 
 WAYS_OUT = """
-ptrace process_vm_readv process_vm_writev kcmp pidfd_getfd mount umount2 pivot_root chroot open_tree move_mount
-fsopen fsconfig fsmount fspick mount_setattr unshare setns name_to_handle_at open_by_handle_at bpf
+ptrace process_vm_readv process_vm_writev kcmp pidfd_getfd mount umount2 pivot_root chroot open_tree
+move_mount fsopen fsconfig fsmount fspick mount_setattr unshare setns name_to_handle_at open_by_handle_at bpf
 perf_event_open userfaultfd keyctl add_key request_key io_uring_setup io_uring_enter io_uring_register seccomp
 memfd_create init_module finit_module kexec_load reboot setuid setresuid setgroups mknod bind listen accept
 shmget semget msgget mq_open personality

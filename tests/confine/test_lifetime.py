@@ -20,7 +20,10 @@ import pytest
 from fumehood import confine
 from fumehood.confine import Spec, procs
 
-SLEEPER = "import os, time\nfor _ in range(2):\n    os.fork()\nos.setsid() if os.getpid() != os.getsid(0) else 0\ntime.sleep(600)"
+SLEEPER = (
+    "import os, time\nfor _ in range(2):\n    os.fork()\n"
+    "os.setsid() if os.getpid() != os.getsid(0) else 0\ntime.sleep(600)"
+)
 
 
 def wait_until(condition: object, *, seconds: float = 20.0) -> bool:
@@ -129,7 +132,10 @@ def test_the_first_process_of_a_jail_takes_all_with_it(tier: str) -> None:
 
 
 def test_a_job_that_ends_takes_its_children_with_it(tier: str) -> None:
-    source = "import os, time\nif not os.fork():\n    os.setsid()\n    if not os.fork(): time.sleep(600)\n    os._exit(0)\ntime.sleep(0.1)"
+    source = (
+        "import os, time\nif not os.fork():\n    os.setsid()\n"
+        "    if not os.fork(): time.sleep(600)\n    os._exit(0)\ntime.sleep(0.1)"
+    )
     before = set(_mine())
     assert confine.python(source, tier=tier).exit.is_success
     confine.close()

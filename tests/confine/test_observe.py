@@ -1,4 +1,4 @@
-"""The model file: a pickle whose payload runs when it is loaded. Nothing happens, and it is seen what it tried."""
+"""The model file: a pickle whose payload runs when it is loaded. Nothing happens; what it tried is seen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ import pytest
 from fumehood import confine
 from fumehood.confine import Attempt
 
-LOADER = "import pickle, sys\ntry: pickle.load(open('model.pkl', 'rb'))\nexcept Exception as error: print(type(error).__name__)"
+LOADER = (
+    "import pickle, sys\ntry: pickle.load(open('model.pkl', 'rb'))\n"
+    "except Exception as error: print(type(error).__name__)"
+)
 
 
 class Payload:
@@ -117,7 +120,10 @@ def test_attempts_are_told_while_it_runs(tier: str) -> None:
 
 
 def test_a_flood_of_attempts_is_counted_not_kept(tier: str) -> None:
-    source = "for n in range(1500):\n    try: open(f'/etc/x{n}')\n    except OSError: pass\nfor n in range(100):\n    try: open('/etc/same')\n    except OSError: pass"
+    source = (
+        "for n in range(1500):\n    try: open(f'/etc/x{n}')\n    except OSError: pass\n"
+        "for n in range(100):\n    try: open('/etc/same')\n    except OSError: pass"
+    )
     outcome = confine.python(source, profile="model-loader", tier=tier)
     assert outcome.exit.is_success
     assert len(outcome.refused) == 200
@@ -134,7 +140,10 @@ def test_what_the_profile_grants_is_no_attempt(tier: str) -> None:
 
 
 def test_what_goes_to_a_private_memory_folder_is_told_as_such() -> None:
-    source = "open('/tmp/x', 'w').write('1'); open('/tmp/x').read()\ntry: open('/tmp/no/x', 'w')\nexcept OSError: pass"
+    source = (
+        "open('/tmp/x', 'w').write('1'); open('/tmp/x').read()\ntry: open('/tmp/no/x', 'w')\n"
+        "except OSError: pass"
+    )
     outcome = confine.python(source, profile="model-loader", tier="full")
     assert outcome.refused == (
         Attempt("open for writing", "/tmp/x", "observed"),
@@ -165,7 +174,10 @@ except OSError: pass
 
 
 def test_a_path_that_is_no_text_does_no_harm(tier: str) -> None:
-    source = "import ctypes\nlibc = ctypes.CDLL(None)\nlibc.open(ctypes.c_void_p(8), 0)\nlibc.open(b'/etc/\\xff\\x1b[2J', 0)\nprint('on')"
+    source = (
+        "import ctypes\nlibc = ctypes.CDLL(None)\nlibc.open(ctypes.c_void_p(8), 0)\n"
+        "libc.open(b'/etc/\\xff\\x1b[2J', 0)\nprint('on')"
+    )
     outcome = confine.python(source, profile="model-loader", tier=tier)
     assert outcome.stdout == b"on\n"
     assert any("\\xff" in a.target for a in outcome.refused)

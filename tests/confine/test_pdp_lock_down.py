@@ -41,7 +41,8 @@ answers = {
 theirs.settimeout(5)
 ours.send(b"x" * 1000)
 works = len(theirs.recv(2000)) == 1000 and sum(range(1000)) == 499500
-out = {"layers": layers, "answers": answers, "works": works, "uid": os.getresuid(), "core": resource.getrlimit(resource.RLIMIT_CORE)}
+out = {"layers": layers, "answers": answers, "works": works, "uid": os.getresuid()}
+out["core"] = resource.getrlimit(resource.RLIMIT_CORE)
 print(json.dumps(out), flush=True)
 """
 

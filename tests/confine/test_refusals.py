@@ -24,7 +24,8 @@ from fumehood.confine.seccomp import Answer, FilterSpec, Rule, compile_filter, c
 from fumehood.errors import ConfinementError
 
 def case(names, answer, tier, profile):
-    program = compile_rules(tuple(Rule(name, Answer[answer]) for name in names.split(",")), default=Answer.ALLOW)
+    rules = tuple(Rule(name, Answer[answer]) for name in names.split(","))
+    program = compile_rules(rules, default=Answer.ALLOW)
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     syscalls.load_filter(program, listener=answer == "NOTIFY")
     try:

@@ -73,7 +73,10 @@ def test_the_packages_of_the_caller_are_there(tier: str) -> None:
 
 
 def test_each_job_has_an_empty_folder_of_its_own(tier: str) -> None:
-    source = "import os; print(os.listdir('.')); open('left', 'w').write('x'); open('/tmp/left2', 'w') if os.path.isdir('/job') else 0"
+    source = (
+        "import os; print(os.listdir('.')); open('left', 'w').write('x'); open('/tmp/left2', 'w') "
+        "if os.path.isdir('/job') else 0"
+    )
     assert [confine.python(source, tier=tier).stdout for _ in range(3)] == [b"[]\n"] * 3
 
 
@@ -129,7 +132,10 @@ def test_processor_time_is_limited(tier: str) -> None:
 
 
 def test_a_file_ends_at_its_limit(tier: str) -> None:
-    source = "f = open('big', 'wb')\ntry:\n    f.write(b'x' * (3 << 20)); f.flush()\nexcept OSError as e: print(e.errno)"
+    source = (
+        "f = open('big', 'wb')\ntry:\n    f.write(b'x' * (3 << 20)); f.flush()\n"
+        "except OSError as e: print(e.errno)"
+    )
     outcome = confine.python(source, limits={"file_bytes": 1 << 20}, tier=tier)
     assert outcome.stdout == b"27\n"  # EFBIG
 
@@ -230,7 +236,8 @@ def test_without_namespaces_a_folder_is_shared_too(tmp_path: Path) -> None:
     source = """
 import os
 print(open('in.txt').read(), os.path.basename(os.getcwd()) != '')
-open('in.txt', 'a').write('+'); open('out.txt', 'w').write('out'); os.makedirs('e/f'); open('e/f/y', 'w').write('y')
+open('in.txt', 'a').write('+'); open('out.txt', 'w').write('out')
+os.makedirs('e/f'); open('e/f/y', 'w').write('y')
 open('d/x', 'w').write('changed')
 """
     outcome = confine.python(source, workdir=tmp_path, tier="no-userns")

@@ -299,7 +299,7 @@ class Spawner:
                     os.waitpid(pid, 0)
 
     def _strays(self) -> list[int]:
-        """Our children that are nobody's first process. Listed before the jails are heard: one that has become
+        """Our children that are no jail's first process. Listed before the jails are heard: one that became
         our child has said its number before."""
         children = procs.children(os.getpid())
         for jail_ in [jail_ for jail_ in self._jails if not jail_.pid]:
