@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import json
 import math
+import re
 from typing import cast
 
 import rfc8785
@@ -31,12 +32,12 @@ __all__ = [
     "parse",
 ]
 
-type_json = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 
 MAX_DEPTH = 64  # regorus accepts about 128; half of that leaves room for the envelope
 MAX_DOCUMENT_BYTES = 1 << 20
 _MAX_INT = 2**53
+_INDEX = re.compile(r"(?:0|[1-9][0-9]{0,8})\Z")  # RFC 6901: no leading zeros, no other digits
 
 
 def canonical(value: object) -> bytes:
@@ -95,7 +96,7 @@ def at(document: JSON, pointer: str) -> JSON:
         token = raw.replace("~1", "/").replace("~0", "~")
         if isinstance(here, dict) and token in here:
             here = here[token]
-        elif isinstance(here, list) and token.isdecimal() and int(token) < len(here):
+        elif isinstance(here, list) and _INDEX.match(token) and int(token) < len(here):
             here = here[int(token)]
         else:
             raise KeyError(pointer)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
+import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast, get_type_hints
@@ -12,11 +14,13 @@ from pydantic import BaseModel, ConfigDict, PydanticSchemaGenerationError, creat
 from pydantic_core import to_jsonable_python
 
 from fumehood.binding import Bound, bind_model, define
-from fumehood.canonical import JSON, canonical, parse
+from fumehood.canonical import JSON, MAX_DEPTH
 from fumehood.errors import BindError, ConfigError, FumehoodError
 from fumehood.model import Annotations, Confine, ToolDefinition
 
-__all__ = ["FunctionBody", "FunctionTool", "jsonable", "tool_of"]
+__all__ = ["FunctionBody", "FunctionTool", "is_async", "jsonable", "tool_of"]
+
+_MAX_INT = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +66,7 @@ class FunctionBody:
 
     @property
     def is_async(self) -> bool:
-        return inspect.iscoroutinefunction(self.tool.function) or inspect.isasyncgenfunction(
-            self.tool.function
-        )
+        return is_async(self.tool.function)
 
     def bind(self) -> Bound:
         return bind_model(self.tool.schema, self.given())
@@ -73,7 +75,11 @@ class FunctionBody:
         result = self.tool.invoke(cast("BaseModel", bound.value))
         if isinstance(result, Coroutine):
             result.close()
-            raise FumehoodError(f"{self.definition.name} is a coroutine function; await it, or use `acall`")
+        if isinstance(result, AsyncIterator) or inspect.isawaitable(result):  # nothing of it has run yet
+            raise FumehoodError(
+                f"{self.definition.name} is a coroutine function, or returned something to be awaited; "
+                "declare it `async def` and await it, or use `acall`"
+            )
         # A generator's body has not run yet: it has to run here, while the call is on record.
         return list(result) if isinstance(result, Iterator) else result
 
@@ -130,15 +136,64 @@ def tool_of(
     return FunctionTool(definition, schema, function, only)
 
 
+def is_async(function: Callable[..., object]) -> bool:
+    """True if calling *function* gives something to be awaited, or an asynchronous generator."""
+    body = _hinted(function)
+    return inspect.iscoroutinefunction(body) or inspect.isasyncgenfunction(body)
+
+
 def jsonable(result: object) -> tuple[JSON, bool]:
-    """*result* as JSON, and whether that JSON is the result itself. An exception shows its type and text."""
+    """*result* as JSON, and whether that JSON is the result itself.
+
+    What JSON cannot hold becomes text where it stands, so that rules about the rest still find it. An
+    exception shows its type, its text, and those of every exception behind it.
+    """
     if isinstance(result, BaseException):
-        return f"{type(result).__name__}: {result}", False
-    try:
-        view = parse(canonical(to_jsonable_python(result)))
-    except (BindError, ValueError, TypeError):
-        return str(result).encode("utf-8", "replace").decode(), False
+        return _error_text(result), False
+    view = _view(result, 0)
     return view, type(result) in (str, int, float, bool, list, dict, type(None)) and view == result
+
+
+def _error_text(error: BaseException) -> str:
+    shown = traceback.TracebackException.from_exception(error, limit=0).format(chain=True)
+    text = _text("".join(shown)).strip()
+    return text if text == _text(f"{type(error).__name__}: {error}") else f"{text}\n{_text(repr(error))}"
+
+
+def _view(value: object, depth: int) -> JSON:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, int | float):
+        return _number(value)
+    if isinstance(value, bytes | bytearray):
+        return value.decode("utf-8", "replace")
+    if depth >= MAX_DEPTH or isinstance(value, Iterator):  # looking into an iterator would use it up
+        return _text(value)
+    if isinstance(value, Mapping):
+        shown = {_text(key): _view(item, depth + 1) for key, item in value.items()}
+        return shown if len(shown) == len(value) else _text(value)  # 1 and "1" are two keys
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_view(item, depth + 1) for item in value]
+    return _opaque(value, depth)
+
+
+def _number(value: float) -> JSON:
+    kind = int if isinstance(value, int) else float
+    return kind(value) if math.isfinite(value) and abs(value) < _MAX_INT else str(value)
+
+
+def _opaque(value: object, depth: int) -> JSON:
+    """A model, a dataclass, a date, …: as pydantic writes it; else its text."""
+    try:
+        return _view(to_jsonable_python(value, fallback=_text, inf_nan_mode="strings"), depth + 1)
+    except (ValueError, TypeError):
+        return _text(value)
+
+
+def _text(value: object) -> str:
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def _schema(name: str, function: Callable[..., object]) -> type[BaseModel]:

@@ -46,15 +46,26 @@ def _redacted(value: JSON, pointer: str, paths: frozenset[str], patterns: Sequen
     if pointer in paths:
         return MARK
     if isinstance(value, str):
-        for pattern in patterns:
-            value = pattern.sub(MARK, value)
-        return value
+        return _without(value, patterns)
     if isinstance(value, list):
         return [_redacted(v, f"{pointer}/{i}", paths, patterns) for i, v in enumerate(value)]
     if isinstance(value, dict):
-        return {k: _redacted(v, f"{pointer}/{escape(k)}", paths, patterns) for k, v in value.items()}
+        shown = {k: _redacted(v, f"{pointer}/{escape(k)}", paths, patterns) for k, v in value.items()}
+        return _named_anew(shown, patterns)
     is_hit = value is not None and any(p.search(str(value)) for p in patterns)
     return MARK if is_hit else value
+
+
+def _without(text: str, patterns: Sequence[re2._Regexp]) -> str:
+    for pattern in patterns:
+        text = pattern.sub(MARK, text)
+    return text
+
+
+def _named_anew(value: dict[str, JSON], patterns: Sequence[re2._Regexp]) -> JSON:
+    """*value* with its keys redacted; if two become one, nothing of it is shown."""
+    names = [_without(key, patterns) for key in value]
+    return dict(zip(names, value.values(), strict=True)) if len(set(names)) == len(names) else MARK
 
 
 def _is_there(value: JSON, path: str) -> bool:
