@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
@@ -25,12 +25,12 @@ __all__ = ["OpenSession", "Sessions", "current_session"]
 
 MAX_CONVERSATIONS = 1024
 
-_current: ContextVar[OpenSession | None] = ContextVar("fumehood_session", default=None)
+_open: ContextVar[tuple[OpenSession, ...]] = ContextVar("fumehood_sessions", default=())
 
 
 def current_session() -> OpenSession | None:
     """The session that is open around this code, if any."""
-    return _current.get()
+    return next(iter(_open.get()), None)
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +46,6 @@ class OpenSession:
     _sources: Sources = field(default_factory=Sources)
     _results: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _tokens: list[Token[OpenSession | None]] = field(default_factory=list)
     _runs: int = 0
     halted: str | None = None  # why nothing more may run in it
 
@@ -87,13 +86,15 @@ class OpenSession:
             return known.of(args, notes, defaults)
 
     def __enter__(self) -> Self:
-        self._tokens.append(_current.set(self))
+        _open.set((self, *_open.get()))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        _current.reset(self._tokens.pop())
+        around = list(_open.get())  # of this thread or task: others may have the same session open
+        around.remove(self)
+        _open.set(tuple(around))
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -141,7 +142,7 @@ class Sessions:
 
     def find(self, bound: OpenSession | None, conversation_id: str | None) -> OpenSession:
         """The session that a call belongs to."""
-        found = bound or _current.get()
+        found = bound or current_session()
         if found is not None:
             return found
         if conversation_id is not None:
