@@ -20,7 +20,7 @@ state in the ledger, and `approved` does not outlive `expires_at` until it is cl
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from fumehood.errors import FumehoodError
@@ -33,6 +33,7 @@ __all__ = [
     "Move",
     "State",
     "Verdict",
+    "ended",
     "joined",
     "next_state",
     "refusal",
@@ -173,10 +174,18 @@ _REFUSALS: dict[State, tuple[str, str, bool]] = {
     State.SUPERSEDED: ("approval_superseded", "a newer request took this one's place", False),
 }
 
+_USED = ("approval_used", "this agreement was already used", False)
+
+
+def ended(state: State) -> Reason:
+    """Why a request in *state* lets nothing run."""
+    code, text, retryable = _REFUSALS.get(state, _USED)
+    return Reason(code, text, retryable=retryable)
+
 
 def refusal(approval: Approval) -> Decision:
     """The denial that the agent gets for a request that ended without approval."""
-    code, text, retryable = _REFUSALS[approval.state]
+    why = ended(approval.state)
     said = f": {approval.note}" if approval.state is State.DENIED and approval.note else ""
-    reason = Reason(code, text + said, retryable=retryable, controls=joined(approval.reasons).controls)
+    reason = replace(why, text=why.text + said, controls=joined(approval.reasons).controls)
     return Decision.deny_with(reason, revision=approval.policy_revision, rules=approval.rules)

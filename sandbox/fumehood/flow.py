@@ -23,12 +23,14 @@ Whatever goes wrong before step 8 is `Denied`: nothing ran. Whatever goes wrong 
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar, cast
 
-from fumehood.approval import Approval, State, joined, refusal
+from fumehood.approval import Approval, IllegalTransition, State, ended, joined, refusal
 from fumehood.binding import Bound
 from fumehood.canonical import JSON
+from fumehood.display import clip, inert
 from fumehood.errors import BindError, ConfinementError, Denied, LedgerError, PdpError, Withheld
 from fumehood.model import Approve, Confine, Decision, Effect, PolicyInput, Reason, Runs, ToolCall, understood
 from fumehood.release import Shown, redact
@@ -57,6 +59,8 @@ __all__ = [
     "drive",
     "enforce",
 ]
+
+MAX_WORDS = 500  # characters of a refusal that names an argument: its name is the model's choice
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -230,6 +234,8 @@ def enforce() -> Flow[object]:
                 return (yield from repeated(claim))
     except Denied:
         raise
+    except BindError as error:
+        raise Denied(as_denial(error)) from None  # what lies behind it quotes the arguments
     except Exception as error:
         raise Denied(as_denial(error)) from error
     return (yield from released(call, bound, decision.confinements, is_claimed=is_claimed))
@@ -266,7 +272,11 @@ def approved(call: ToolCall, bound: Bound, decision: Decision) -> Flow[Approval 
         refused = refusal(approval)
         yield from want(Record(call, refused, None, count_limits=False))
         raise Denied(refused)
-    document, again = yield from evaluated(call, bound)
+    try:
+        document, again = yield from evaluated(call, bound)
+    except BaseException:
+        yield from want(Drop(approval))
+        raise
     if not again.same_as(decision):
         text = "the policy's answer changed while a person was being asked; call again to be decided anew"
         changed = Decision.deny("decision_changed", text, revision=again.revision, retryable=True)
@@ -300,8 +310,8 @@ def released(
         result = yield from want(Run(call, bound, confinements))
     except (Denied, Withheld) as error:  # a governed call inside this one was refused; this one did run
         yield from finished(Finish(call, "failed", is_claimed, error=error))
-        text = f"a call that {call.tool.name} made was refused: {error.decision.explain()}"
-        raise Withheld(Decision.deny("inner_call_refused", text)) from error
+        text = f"a call that {call.tool.name} made was refused: {error.code}"
+        raise Withheld(Decision.deny("inner_call_refused", text, detail=str(error))) from None
     except Exception as error:
         if isinstance(error, ConfinementError) and call.tool.runs is Runs.CONFINED:  # nothing ran
             yield from finished(Finish(call, "failed", is_claimed, error=error))
@@ -309,7 +319,8 @@ def released(
         yield from failed(call, error, is_claimed=is_claimed)
         raise
     except BaseException as error:  # cancelled: the body may have been anywhere
-        yield from finished(Finish(call, "outcome_unknown", is_claimed, error=error))
+        with suppress(Withheld):  # not recorded: the session is halted, and the caller still cancelled
+            yield from finished(Finish(call, "outcome_unknown", is_claimed, error=error))
         raise
     return (yield from passed(call, result, is_claimed=is_claimed))
 
@@ -325,7 +336,7 @@ def passed(call: ToolCall, result: object, *, is_claimed: bool) -> Flow[object]:
     except Exception as error:
         withheld = as_denial(error)
         yield from finished(Finish(call, "done", is_claimed, withheld=withheld))
-        raise Withheld(withheld) from error
+        raise Withheld(withheld) from None
     if not decision.is_permit:
         yield from finished(Finish(call, "done", is_claimed, withheld=decision))
         raise Withheld(decision)
@@ -369,9 +380,9 @@ def finished(outcome: Finish) -> Flow[None]:
     """Step 10. An outcome that cannot be recorded withholds the result."""
     try:
         yield from want(outcome)
-    except LedgerError as error:
+    except Exception as error:
         text = "the tool ran, but its outcome could not be recorded"
-        raise Withheld(Decision.deny("outcome_unknown", text, detail=str(error))) from error
+        raise Withheld(Decision.deny("outcome_unknown", text, detail=str(error))) from None
 
 
 def nothing() -> Flow[None]:
@@ -384,7 +395,9 @@ def as_denial(error: Exception) -> Decision:
     if isinstance(error, Denied | Withheld):
         return error.decision
     if isinstance(error, BindError):
-        return Decision.deny("bad_arguments", str(error))
+        return Decision.deny("bad_arguments", clip(inert(str(error)), MAX_WORDS))
+    if isinstance(error, IllegalTransition):  # of the approval, at the claim
+        return Decision.deny_with(ended(error.state))
     if isinstance(error, PdpError):
         return Decision.deny(error.code, "the policy engine gave no usable answer", detail=str(error))
     if isinstance(error, LedgerError):
@@ -408,6 +421,12 @@ class Shell(Protocol):
     async def aperform(self, wish: Wish[object], /) -> object: ...
 
 
+def bare(error: Withheld) -> Withheld:
+    """*error* without what leads back to the result: frames, and exceptions behind it."""
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)
+
+
 def drive(flow: Flow[T], shell: Shell) -> T:
     """Run *flow* to its end in this thread."""
     try:
@@ -415,12 +434,15 @@ def drive(flow: Flow[T], shell: Shell) -> T:
         while True:
             try:
                 reply = shell.perform(wish)
-            except BaseException as error:  # noqa: BLE001 - the flow decides what each error means
-                wish = flow.throw(error)
+            except BaseException as raised:  # noqa: BLE001 - the flow decides what each error means
+                wish = flow.throw(raised)
             else:
                 wish = flow.send(reply)
     except StopIteration as stop:
         return cast("T", stop.value)
+    except Withheld as withheld:
+        error = bare(withheld)
+    raise error
 
 
 async def adrive(flow: Flow[T], shell: Shell) -> T:
@@ -430,9 +452,12 @@ async def adrive(flow: Flow[T], shell: Shell) -> T:
         while True:
             try:
                 reply = await shell.aperform(wish)
-            except BaseException as error:  # noqa: BLE001 - the flow decides what each error means
-                wish = flow.throw(error)
+            except BaseException as raised:  # noqa: BLE001 - the flow decides what each error means
+                wish = flow.throw(raised)
             else:
                 wish = flow.send(reply)
     except StopIteration as stop:
         return cast("T", stop.value)
+    except Withheld as withheld:
+        error = bare(withheld)
+    raise error

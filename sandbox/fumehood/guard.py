@@ -28,7 +28,7 @@ from fumehood.display import inert
 from fumehood.errors import ConfigError, Denied
 from fumehood.flow import Ask, adrive, drive, enforce
 from fumehood.functions import FunctionBody, FunctionTool, tool_of
-from fumehood.ledger import Ledger, default_path, open_ledger
+from fumehood.ledger import Ledger, default_path, open_ledger, this_process
 from fumehood.model import Annotations, Decision, Pdp
 from fumehood.pdp import Bundle, load_bundle, open_pdp
 from fumehood.redaction import redacted_args
@@ -331,7 +331,7 @@ class Guard:
             created_at=now,
             expires_at=None if waits_for_ever else now + question.timeout_s,
             lease=self._ledger.lease,
-            waiter=_this_process(),
+            waiter=this_process(),
         )
 
     def _announce(self, approval: Approval) -> None:
@@ -382,13 +382,6 @@ def _folder(policy: str | os.PathLike[str]) -> str:
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ConfigError(f"{name}={value!r} is not known; write one of: {', '.join(allowed)}")
-
-
-def _this_process() -> tuple[int, int]:
-    """This process's id and its start time in clock ticks since boot (proc(5), field 22)."""
-    with open("/proc/self/stat", "rb") as stat:  # noqa: PTH123
-        fields = stat.read().rpartition(b")")[2].split()
-    return os.getpid(), int(fields[19])
 
 
 def _clock(at: float) -> str:

@@ -117,7 +117,9 @@ class Sources:
         for number in {(n.value, n.role) for n in source.numbers}:
             self._by_number.setdefault(number, []).append(source)
         if len(self.known) > MAX_SOURCES:
-            self._forget(next(s for s in self.known if s.origin is not Origin.USER))
+            oldest = next((s for s in self.known if s.origin is not Origin.USER), None)
+            if oldest is not None:
+                self._forget(oldest)
 
     def of(self, args: JSON, notes: Annotations, defaults: tuple[str, ...] = ()) -> dict[str, JSON]:
         """`{"args": {pointer: [{"origin", "source", "match"}]}, "session_labels": […]}`."""

@@ -12,8 +12,9 @@ import contextvars
 import json
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future, wait
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from fumehood import flow
 from fumehood.approval import Approval, IllegalTransition, Move
 from fumehood.binding import Body, Bound, make_call
 from fumehood.canonical import JSON, canonical, parse
-from fumehood.errors import BindError, Denied, LedgerError
+from fumehood.errors import BindError, Denied, FumehoodError
 from fumehood.ledger.protocol import Claimed, ClaimState, Ledger, Outcome
 from fumehood.model import Decision, Pdp, PolicyInput, ToolCall
 from fumehood.normalise import normalised
@@ -84,10 +85,11 @@ class CallShell:
             case flow.Bind() | flow.View() | flow.Rebuild() | flow.IsInterrupt() | flow.Replay():
                 return self.perform(wish)
             case _:
-                return await asyncio.shield(self._in_thread(wish))
+                return await asyncio.shield(self._in_thread(self.perform, wish))
 
-    def _in_thread(self, wish: flow.Wish[object]) -> asyncio.Future[object]:
-        return asyncio.get_running_loop().run_in_executor(self.hands.threads, self.perform, wish)
+    def _in_thread(self, function: Callable[..., object], *args: object) -> asyncio.Future[object]:
+        """Begun, it runs to its end, whatever becomes of who awaits it (behind a shield)."""
+        return asyncio.get_running_loop().run_in_executor(self.hands.threads, function, *args)
 
     # --- before it runs ---
 
@@ -156,38 +158,50 @@ class CallShell:
         future = self.hands.waiters.enter(approval.id)
         try:
             self._begin(approval)
-            return future.result(self._remaining(approval))
-        except FutureTimeout:
-            return self._end(approval, Move.EXPIRE)
-        except LedgerError:
-            raise
-        except BaseException:  # the caller was interrupted: nobody waits any more
-            self._end(approval, Move.CANCEL)
+            return self._verdict(future, approval)
+        except BaseException:  # whatever it was: nobody waits any more
+            self._withdraw(approval)
             raise
         finally:
             self.hands.waiters.leave(approval.id)
+
+    def _verdict(self, future: Future[Approval], approval: Approval) -> Approval:
+        try:
+            return future.result(self._remaining(approval))
+        except FutureTimeout:
+            return self._end(approval, Move.EXPIRE)
 
     async def _aask(self, wish: flow.Ask) -> Approval:
         approval = self._request(wish) if self.hands.can_ask else await self._off_loop(self._request, wish)
         future = asyncio.wrap_future(self.hands.waiters.enter(approval.id))
+        begun = self.hands.threads.submit(self._begin, approval)
         try:
-            await self._off_loop(self._begin, approval)
-            async with asyncio.timeout(self._remaining(approval)):
-                return await future
-        except TimeoutError:
-            return cast("Approval", await self._off_loop(self._end, approval, Move.EXPIRE))
-        except LedgerError:
-            raise
-        except BaseException:  # the run was cancelled: nobody waits any more
-            await self._off_loop(self._end, approval, Move.CANCEL)
+            await asyncio.shield(asyncio.wrap_future(begun))
+            return await self._averdict(future, approval)
+        except BaseException:  # the run was cancelled: nobody waits any more, however often it is cancelled
+            await asyncio.shield(self._in_thread(self._withdraw, approval, begun))
             raise
         finally:
             self.hands.waiters.leave(approval.id)
 
+    async def _averdict(self, future: asyncio.Future[Approval], approval: Approval) -> Approval:
+        try:
+            async with asyncio.timeout(self._remaining(approval)):
+                return await future
+        except TimeoutError:
+            return cast("Approval", await asyncio.shield(self._in_thread(self._end, approval, Move.EXPIRE)))
+
+    def _withdraw(self, approval: Approval, begun: Future[None] | None = None) -> None:
+        """Cancel the request. If that cannot be recorded, its lease ends with this process."""
+        if begun is not None:
+            wait([begun])
+        with suppress(KeyError, FumehoodError):  # KeyError: it was never asked
+            self._end(approval, Move.CANCEL)
+
     def _begin(self, approval: Approval) -> None:
         self.hands.ledger.ask(approval)
         self.hands.announce(approval)
-        self.hands.waiters.look()
+        self.hands.waiters.look(approval.id)
 
     def _remaining(self, approval: Approval) -> float | None:
         if approval.expires_at is None:
@@ -211,14 +225,17 @@ class CallShell:
 
     async def _aclaim(self, wish: flow.Claim) -> flow.Claimed:
         """Claim; if the run is cancelled meanwhile, give back what was claimed: nothing will run."""
-        taken = self._in_thread(wish)
+        taken = self.hands.threads.submit(self._claim, wish)
         try:
-            return cast("flow.Claimed", await asyncio.shield(taken))
+            return await asyncio.shield(asyncio.wrap_future(taken))
         except asyncio.CancelledError:
-            claimed = cast("flow.Claimed", await taken)
-            if claimed.is_mine:
-                await self._in_thread(flow.Finish(wish.call, "interrupted", is_claimed=True))
+            await asyncio.shield(self._in_thread(self._give_back, wish, taken))
             raise
+
+    def _give_back(self, wish: flow.Claim, taken: Future[flow.Claimed]) -> None:
+        with suppress(FumehoodError):  # it was not taken, or stays open until this process ends
+            if taken.result().is_mine:
+                self._finish(flow.Finish(wish.call, "interrupted", is_claimed=True))
 
     def _run(self, wish: flow.Run) -> object:
         token = _current.set(self)
@@ -272,7 +289,7 @@ class CallShell:
         )
         try:
             self.hands.ledger.finish(wish.call, outcome, claimed=wish.is_claimed)
-        except LedgerError:
+        except Exception:
             self.session.halted = "an outcome could not be recorded, so nothing more is run in this session"
             raise
         if wish.withheld is None and wish.view is not None:

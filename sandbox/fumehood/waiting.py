@@ -33,10 +33,10 @@ class Waiters:
         with self._lock:
             self._waiting.pop(id, None)
 
-    def look(self) -> None:
-        """Look which waits have ended; called after each change of the ledger."""
+    def look(self, only: str | None = None) -> None:
+        """Look which waits have ended (or one of them); called after each change of the ledger."""
         with self._lock:
-            waiting = list(self._waiting.items())
+            waiting = [(i, f) for i, f in self._waiting.items() if only in (None, i)]
         for id_, future in waiting:
             try:
                 approval = self._ledger.approval(id_)
