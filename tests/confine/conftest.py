@@ -39,7 +39,7 @@ def spawner_ends() -> Iterator[None]:
 def as_ordinary_user() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a script as a user who owns nothing; as ourselves, if we are no more than that."""
     if os.geteuid() != 0:
-        return _runner([sys.executable], {})
+        return _runner([sys.executable], {k: os.environ[k] for k in ("PYTHONPATH",) if k in os.environ})
     require("system-python")
     paths = [SOURCE_ROOT, sysconfig.get_paths()["purelib"]]
     _require_usable_by_others(paths)
