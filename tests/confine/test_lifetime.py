@@ -287,3 +287,30 @@ def test_nothing_of_the_callers_descriptors_is_inside(tier: str, tmp_path: Path)
 def test_private_folders_are_removed(tmp_path: Path) -> None:
     outcome = confine.python("import os; open('x', 'w'); print(os.getcwd())", tier="no-userns")
     assert not os.path.exists(outcome.stdout.decode().strip())
+
+
+def test_private_folders_are_removed_when_the_spawner_is_killed() -> None:
+    source = "import os, time\nopen('x', 'w'); os.makedirs('a/b'); os.symlink('/usr', 'a/l')\ntime.sleep(600)"
+    job = confine.start(Spec(source=source, tier="no-userns", timeout_s=600))
+    assert wait_until(lambda: any((folder / "a/l").is_symlink() for folder in _private_folders()))
+    (ours,) = [folder for folder in _private_folders() if (folder / "a/l").is_symlink()]
+    os.kill(_spawner_pid(), signal.SIGKILL)
+    assert job.wait().exit.kind == "spawner"
+    assert wait_until(lambda: not ours.exists())
+    assert Path("/usr/bin").exists()
+
+
+def _private_folders() -> list[Path]:
+    owner = _owner()
+    found = []
+    for path in Path("/tmp").glob("fumehood-*"):
+        with contextlib.suppress(FileNotFoundError):
+            found += [path] if path.stat().st_uid == owner else []
+    return found
+
+
+def _owner() -> int:
+    from fumehood.confine.api import _CLIENT
+
+    assert _CLIENT._spawner
+    return _CLIENT._spawner.identity

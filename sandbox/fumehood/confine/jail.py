@@ -21,7 +21,7 @@ import signal
 import socket
 from typing import Any, Final, NoReturn
 
-from fumehood.confine import artifacts, inside, procs, rootfs, syscalls, wire
+from fumehood.confine import artifacts, folders, inside, procs, rootfs, syscalls, wire
 from fumehood.confine.plan import INSIDE_ID, Plan
 from fumehood.confine.setup import ENDED_BEFORE_RUNNING, Setup, last_words, layer, set_limit
 
@@ -86,25 +86,32 @@ def _write(path: str, text: str) -> None:
 def inner(channel: socket.socket, setup: Setup, go_fd: int) -> NoReturn:
     """Process 1 of the jail. Never returns."""
     with last_words(channel):
-        _die_with_the_supervisor(channel, go_fd, isolated=setup.plan.tier == "full")
+        _die_with_the_supervisor(channel, go_fd, setup.plan)
         wire.send(channel, {"ready": _apply(setup)})
         _serve_one(channel, setup)
     os._exit(0)
 
 
-def _die_with_the_supervisor(channel: socket.socket, go_fd: int, *, isolated: bool) -> None:
+def _leave(plan: Plan) -> NoReturn:
+    """The supervisor is gone: nobody else removes the private folder."""
+    if plan.private:
+        folders.remove(plan.private)
+    os._exit(ENDED_BEFORE_RUNNING)
+
+
+def _die_with_the_supervisor(channel: socket.socket, go_fd: int, plan: Plan) -> None:
     """In a pid namespace by signal, and everything inside dies along. Elsewhere a killed process would leave
     the job's own behind: there this one watches the channel, and kills them when the supervisor is gone.
 
     `outer` must have ended for good before: its end would otherwise count as the parent's death.
     """
     if os.read(go_fd, 1) != b"g":
-        os._exit(ENDED_BEFORE_RUNNING)
+        _leave(plan)
     os.close(go_fd)
-    if isolated:
+    if plan.tier == "full":
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     if _is_hung_up(channel, timeout_ms=0):
-        os._exit(ENDED_BEFORE_RUNNING)
+        _leave(plan)
 
 
 def _is_hung_up(channel: socket.socket, *, timeout_ms: int) -> bool:
@@ -160,13 +167,13 @@ def _serve_one(channel: socket.socket, setup: Setup) -> None:
     os.close(told_w)
     message = wire.receive(channel)
     if message is None:
-        os._exit(ENDED_BEFORE_RUNNING)
+        _leave(setup.plan)
     fields, fds = message
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ended: it has said why
         wire.send(orders, fields, fds=tuple(fds))
     for fd in fds:
         os.close(fd)
-    status = _reaped(pid, channel, isolated=setup.plan.tier == "full")
+    status = _reaped(pid, channel, setup.plan)
     _say_how(channel, setup.plan, fields, status, os.read(told_r, 4))
 
 
@@ -177,12 +184,13 @@ def _say_how(channel: socket.socket, plan: Plan, fields: dict[str, Any], status:
     wire.send(channel, report, fds=(found,) if found >= 0 else ())
 
 
-def _reaped(pid: int, channel: socket.socket, *, isolated: bool) -> int:
+def _reaped(pid: int, channel: socket.socket, plan: Plan) -> int:
     """The job's wait status, once it and everything that it left behind are gone.
 
     In its own pid namespace all others die with this process, which dies with the supervisor. Elsewhere
     this process has to see that the supervisor is gone, and kill them itself.
     """
+    isolated = plan.tier == "full"
     poll = select.poll()
     poll.register(os.pidfd_open(pid), select.POLLIN)
     if not isolated:
@@ -192,7 +200,7 @@ def _reaped(pid: int, channel: socket.socket, *, isolated: bool) -> int:
         poll.poll(500)  # and reap what was orphaned meanwhile
         if not isolated and _is_hung_up(channel, timeout_ms=0):
             _kill_the_rest()
-            os._exit(ENDED_BEFORE_RUNNING)
+            _leave(plan)
         status = _reap_ready(pid)
     if isolated:
         _kill_the_namespace()

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from fumehood.confine import procs, wire
+from fumehood.confine import folders, procs, wire
 from fumehood.confine.observe import Observer
 from fumehood.confine.outcome import Attempt
 
@@ -90,7 +90,7 @@ class Jail:
         """First message: what to become. Without namespaces, with a private folder made for it."""
         fields = self.setup.fields
         if not self.setup.plan["workdir"]:
-            self._private = _private_folder()
+            self._private = folders.make()
             fields = {**fields, "plan": _with_private_folder(self.setup.plan, self._private)}
         wire.send(self.channel, fields, fds=self.setup.mounts)
 
@@ -172,22 +172,14 @@ class Jail:
     def remove_private_folder(self) -> None:
         """Remove the folder that was made for it, if one was."""
         if self._private:
-            import shutil  # loads every archive format; only this tier needs it
-
-            shutil.rmtree(self._private, ignore_errors=True)
+            folders.remove(self._private)
             self._private = ""
-
-
-def _private_folder() -> str:
-    path = f"/tmp/fumehood-{os.urandom(8).hex()}"  # noqa: S108 — made here, for this user only, or an error
-    os.mkdir(path, 0o700)  # noqa: PTH102 — the spawner loads no pathlib
-    return path
 
 
 def _with_private_folder(plan: dict[str, Any], folder: str) -> dict[str, Any]:
     env = [(name, value or folder) for name, value in plan["env"]]
     bind = {"path": folder, "writable": True, "handle": -1, "inode": [0, 0]}
-    return {**plan, "workdir": folder, "env": env, "binds": [*plan["binds"], bind]}
+    return {**plan, "workdir": folder, "private": folder, "env": env, "binds": [*plan["binds"], bind]}
 
 
 class Job:
@@ -270,7 +262,7 @@ class Job:
             return
         self._next_measure = now + _MEASURE_S
         plan = self.setup.plan
-        size, count = procs.disk_use(folder, most=plan["inodes"])
+        size, count = folders.use(folder, most=plan["inodes"])
         if size > plan["disk_bytes"] or count > plan["inodes"]:
             self.stop("disk")
 

@@ -156,6 +156,7 @@ class Plan:
     output_bytes: int
     timeout_s: float
     version: int = VERSION
+    private: str = ""  # the private folder that the supervisor has made, where it is not in memory
     masks: tuple[str, ...] = field(default=())  # read-only again, inside something writable
 
     def to_wire(self) -> dict[str, Any]:

@@ -52,21 +52,6 @@ def own_share_bytes(pid: int) -> int:
     )
 
 
-def disk_use(folder: str, *, most: int) -> tuple[int, int]:
-    """Bytes and entries below *folder*, links not followed; stops counting beyond *most* entries."""
-    size = count = 0
-    waiting = [folder]
-    while waiting and count <= most:
-        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                count += 1
-                with contextlib.suppress(FileNotFoundError):
-                    size += entry.stat(follow_symlinks=False).st_blocks * 512
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-    return size, count
-
-
 def kill_all(pids: list[int]) -> None:
     """SIGKILL to each that is still there."""
     for pid in pids:
