@@ -40,7 +40,7 @@ _UNITS = {
     "h": "h", "hour": "h", "hours": "h", "day": "day", "days": "day", "week": "week", "weeks": "week",
     "month": "month", "months": "month", "year": "year", "years": "year",
     "kb": "kb", "mb": "mb", "gb": "gb", "tb": "tb", "byte": "byte", "bytes": "byte",
-    "g": "g", "kg": "kg", "km": "km", "m": "m", "cm": "cm", "mm": "mm", "mile": "mile", "miles": "mile",
+    "g": "g", "kg": "kg", "km": "km", "m": "m", "cm": "cm", "cent": "cent", "cents": "cent", "mm": "mm", "mile": "mile", "miles": "mile",
     "piece": "piece", "pieces": "piece", "pcs": "piece", "item": "item", "items": "item",
     "unit": "unit", "units": "unit", "people": "person", "person": "person", "persons": "person",
     "times": "times", "rows": "row", "row": "row",
@@ -52,6 +52,14 @@ _ID_WORDS = frozenset(
 )
 _OPENING = "\"'`“”‘’«»([{<"
 _CLOSING = "\"'`“”‘’«»)]}>,;:!?."
+_DIGITS = re.compile(r"[0-9]{1,3}\Z")  # "1 250": a number written in two words
+_SCALES = frozenset("hundred thousand million billion k m bn mio mrd grand dozen lakh crore".split())  # noqa: SIM905
+_DOLLARS = frozenset("canadian australian singapore kong zealand cad aud sgd hkd nzd".split())  # noqa: SIM905
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")  # orderId, amountUsd
+_NUMBERLIKE = frozenset("+-.,_eE \u2212#" + _OPENING + _CLOSING)
+_BREAK = re.compile("[ \n]")
+_ANY_MONEY = "money"
+_MONEY = frozenset("amount price total cost fee sum payment refund budget".split())  # noqa: SIM905
 _NUMBER = re.compile(r"(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[1-9][0-9]*|0)(?:\.[0-9]+)?\Z")
 _SIGNED = re.compile(r"(?P<before>us\$|[$€£¥₹#]?)(?P<digits>[0-9][0-9,.]*)(?P<after>[%$€£¥₹]|[a-z]{0,6})\Z")
 
@@ -84,6 +92,7 @@ class Source:
     tokens: tuple[str, ...]
     numbers: frozenset[Found]
     folded: tuple[str, ...] = ()
+    text: str = ""  # its words as they stand, one space between them
 
     @property
     def is_trusted(self) -> bool:
@@ -98,6 +107,7 @@ class _Wanted:
     number: Decimal | None = None
     role: str = ""
     unit: str = ""
+    text: str = ""
 
 
 @dataclass(slots=True)
@@ -162,12 +172,13 @@ def _keys(source: Source) -> set[str]:
 def read_text(origin: Origin, name: str, text: str) -> Source:
     """A source made of text."""
     tokens, raw = _tokens(text[:MAX_SOURCE_CHARS])
-    return _source(origin, name, tokens, frozenset(_numbers(raw)))
+    return _source(origin, name, tokens, frozenset(_numbers(raw)), " ".join(raw))
 
 
 def read_json(origin: Origin, name: str, value: JSON) -> Source:
     """A source made of a result; a number's role is told by its key (`amount_usd`, `order_id`)."""
     tokens: list[str] = []
+    texts: list[str] = []
     numbers: set[Found] = set()
     room = MAX_SOURCE_CHARS
     for pointer, leaf in leaves(value):
@@ -175,43 +186,66 @@ def read_json(origin: Origin, name: str, value: JSON) -> Source:
             some, raw = _tokens(leaf[: max(room, 0)])
             room -= len(leaf)
             tokens.extend((*some, "\n"))  # no text reaches across two leaves
+            texts.append(" ".join(raw))
             numbers.update(_numbers(raw))
             number = _decimal(leaf)
         else:
             number = _decimal(leaf)
         if number is not None and (keyed := _keyed(pointer, number)):
             numbers.add(keyed)
-    return _source(origin, name, tuple(tokens), frozenset(numbers))
+    return _source(origin, name, tuple(tokens), frozenset(numbers), "\n".join(texts))
 
 
-def _source(origin: Origin, name: str, tokens: tuple[str, ...], numbers: frozenset[Found]) -> Source:
+def _source(
+    origin: Origin, name: str, tokens: tuple[str, ...], numbers: frozenset[Found], text: str
+) -> Source:
     is_trusted = origin in (Origin.USER, Origin.SYSTEM)
     folded = () if is_trusted else tuple(t.casefold() for t in tokens)
-    return Source(origin, name, tokens, numbers, folded)
+    return Source(origin, name, tokens, numbers, folded, text)
 
 
 def _wanted(pointer: str, value: JSON, notes: Annotations) -> _Wanted:
     number = _decimal(value)
     if number is not None:
         role = Role.ID if _is_id(pointer, notes) else Role.AMOUNT
-        return _Wanted(number=number, role=role, unit="" if role == Role.ID else _unit_of(pointer))
+        return _Wanted(number=number, role=role, unit="" if role == Role.ID else _unit_wanted(pointer))
     if not isinstance(value, str) or (_looks_numeric(value) and not _is_id(pointer, notes)):
         return _Wanted()
-    return _Wanted(tokens=_tokens(value)[0])
+    return _Wanted(tokens=_tokens(value)[0], text=value)
 
 
 def _match(source: Source, wanted: _Wanted) -> str:
     """How *source* holds what is wanted: "value", "folded" (case apart, suspicion only), or ""."""
     if wanted.number is not None:
         is_there = any(
-            n.value == wanted.number and n.role == wanted.role and (not wanted.unit or n.unit == wanted.unit)
+            n.value == wanted.number and n.role == wanted.role and _fits(n.unit, wanted.unit)
             for n in source.numbers
         )
         return "value" if is_there else ""
-    if _holds(source.tokens, wanted.tokens):
+    if _says(source.text, wanted.text):
         return "value"
     folded = tuple(t.casefold() for t in wanted.tokens)
     return "folded" if source.folded and _holds(source.folded, folded) else ""  # trust is exact
+
+
+def _fits(unit: str, wanted: str) -> bool:
+    """True if an amount in *unit* may be one in *wanted*; `_ANY_MONEY` is any currency."""
+    return unit in ("", *_CURRENCIES.values()) if wanted == _ANY_MONEY else wanted in ("", unit)
+
+
+def _says(text: str, value: str) -> bool:
+    """True if *value* stands in *text* as it is: only punctuation between it and whole words' ends."""
+    if "\n" in value or value != value.strip():
+        return False
+    found = text.find(value)
+    while found >= 0:
+        end = found + len(value)
+        before = _BREAK.split(text[max(0, found - 64) : found])[-1]
+        after = _BREAK.split(text[end : end + 64], maxsplit=1)[0]
+        if not before.strip(_OPENING) and not after.strip(_CLOSING):
+            return True
+        found = text.find(value, found + 1)
+    return False
 
 
 def _holds(tokens: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
@@ -245,29 +279,44 @@ def _number(words: list[str], index: int) -> Found | None:
     if shape is None or value is None:
         return None
     before = words[index - 1].rstrip(":") if index else ""
-    if shape["before"] == "#" or before in ("#", "no.", "nr.") or before in _ID_WORDS:
-        return Found(value, Role.ID)
+    after = words[index + 1].rstrip(_CLOSING) if index + 1 < len(words) and not has_ended else ""
     if shape["after"] and shape["after"] not in _MEASURES:
         return None
-    unit = _MEASURES.get(shape["before"]) or _MEASURES.get(shape["after"])
-    after = words[index + 1].rstrip(_CLOSING) if index + 1 < len(words) and not has_ended else ""
-    unit = unit or _CURRENCIES.get(before) or _MEASURES.get(after)
-    return Found(value, Role.AMOUNT, unit) if unit else None
+    is_id = shape["before"] == "#" or before in ("#", "no.", "nr.") or before in _ID_WORDS
+    glyphs = {_MEASURES.get(shape["before"]), _MEASURES.get(shape["after"])}
+    units = (glyphs | {_CURRENCIES.get(before), _MEASURES.get(after)}) - {None}
+    is_taken = before in _CURRENCIES and index > 1 and any(map(str.isdigit, words[index - 2]))
+    if is_id:
+        return None if units else Found(value, Role.ID)  # "order 500 units": which of the two?
+    if after in _SCALES or before in _DOLLARS or is_taken or _DIGITS.match(after) or _DIGITS.match(before):
+        return None  # two readers would understand two different amounts
+    currencies = units & set(_CURRENCIES.values())
+    unit = next(iter(currencies or units), "") if len(currencies or units) == 1 else ""
+    is_odd = shape["after"] == "m" and currencies  # $2m is no amount in metres
+    return Found(value, Role.AMOUNT, unit) if unit and not is_odd else None
 
 
 def _keyed(pointer: str, value: Decimal) -> Found | None:
     if _is_id(pointer, Annotations()):
         return Found(value, Role.ID)
     unit = _unit_of(pointer)
-    is_amount = unit or set(_words(pointer)) & {"amount", "price", "total", "cost", "fee", "sum"}
+    is_amount = unit or set(_words(pointer)) & _MONEY
     return Found(value, Role.AMOUNT, unit) if is_amount else None
 
 
 def _is_id(pointer: str, notes: Annotations) -> bool:
-    top = pointer.split("/")[1] if pointer else ""
-    if top in notes.target or top in notes.object or pointer in notes.target or pointer in notes.object:
+    words = _words(pointer)
+    if words[-1:] in (["id"], ["ids"], ["ref"], ["reference"]):
         return True
-    return bool(set(_words(pointer)[-1:]) & _ID_WORDS)
+    if _unit_of(pointer) or set(words) & _MONEY:  # an amount, even below a target or per order
+        return False
+    top = pointer.split("/")[1].replace("~1", "/").replace("~0", "~") if pointer else ""
+    return bool({top, pointer} & {*notes.target, *notes.object} or set(words[-1:]) & _ID_WORDS)
+
+
+def _unit_wanted(pointer: str) -> str:
+    unit = _unit_of(pointer)
+    return unit or (_ANY_MONEY if set(_words(pointer)) & _MONEY else "")
 
 
 def _unit_of(pointer: str) -> str:
@@ -277,7 +326,8 @@ def _unit_of(pointer: str) -> str:
 def _words(pointer: str) -> list[str]:
     """The words of the last name in *pointer*; list indices are passed over."""
     names = [n for n in pointer.split("/") if n and not n.isdecimal()]
-    return re.split(r"[_\-.\s]+", names[-1].casefold()) if names else []
+    parted = _HUMP.sub("_", names[-1]) if names else ""
+    return re.split(r"[_\-.\s]+", parted.casefold()) if parted else []
 
 
 def _decimal(value: JSON) -> Decimal | None:
@@ -291,7 +341,7 @@ def _decimal(value: JSON) -> Decimal | None:
 def _looks_numeric(text: str) -> bool:
     """A number in an odd form (`0881`, `+5`, `1e3`, other digits): it speaks for no amount."""
     bare = text.strip()
-    return any(c.isnumeric() for c in bare) and all(c.isnumeric() or c in "+-.,_eE \u2212" for c in bare)
+    return any(c.isnumeric() for c in bare) and all(c.isnumeric() or c in _NUMBERLIKE for c in bare)
 
 
 def _plain(digits: str) -> Decimal | None:
