@@ -17,6 +17,10 @@ from fumehood.pdp import Bundle, open_pdp
 LISTED = frozenset({"built-in-error", "object-set-order", "printed-values", "static-types"})
 
 
+#: What OPA's type checker says.
+TYPE_WORDS = ("match error", "invalid argument", "undefined ref")
+
+
 @dataclass(frozen=True)
 class Difference:
     """`id` is of the published list, or "" where the difference is not on it."""
@@ -33,9 +37,7 @@ def differences(bundle: Bundle, opa_url: str, inputs: Iterable[PolicyInput]) -> 
     try:
         server = open_pdp(bundle, url=opa_url)
     except ConfigError as error:
-        is_types = (
-            "rego_type_error" in str(error) or "match error" in str(error) or "invalid argument" in str(error)
-        )
+        is_types = any(words in str(error) for words in TYPE_WORDS)
         return [Difference("static-types" if is_types else "", None, "accepted", str(error))]
     try:
         return [found for asked in inputs if (found := _difference(embedded, server, asked))]

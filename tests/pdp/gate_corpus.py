@@ -172,6 +172,19 @@ BAD = [
     after("union_first", '_t if { _s | {"a"} == input.l }\n_s contains "b"', "set comprehension to OPA"),
     after("value_alone", "_t if { input.a, input.b }", "this value stands alone"),
     after("walk_value", "_t if walk(call.result, [_, 1])", "may be a single value", column=12),
+    after(
+        "declared_late", "_t if { input.l[x] == 1; x := 2 }", "`x` is declared here and used above", column=26
+    ),
+    after(
+        "declared_twice",
+        "_t if { x := input.a; x := 2; x == 2 }",
+        "is declared here and used above",
+        column=23,
+    ),
+    after(
+        "some_late", "_t if { input.l[x] == 1; some x in [1] }", "is declared here and used above", column=31
+    ),
+    after("never_matches", '_t if { [x, y] = {"a"}; x == y }', "can never match"),
     after("exponent", "_t := 1e3", "a number with an exponent", column=7),
     after("unknown_function", '_t := startwith(input.a, "b")', 'did you mean "startswith"', column=7),
     after(
@@ -323,6 +336,8 @@ GOOD = {
     "pattern": HEAD + '_f if { [a, {"b": b}] := call.args.l; a == b }\n',
     "unify": HEAD + "_f if { [a, b] = call.args.l; a == b }\n",
     "walk": HEAD + "_f if { walk(call.args, [steps, value]); count(steps) > 3; value == 1 }\n",
+    "names_of_their_own": HEAD
+    + "_f if { a := [z | some z in call.args.l]; some z in call.args.l; z == a[0] }\n",
     "walk_list": HEAD + "_f if { walk([call.result], [_, value]); value == 1 }\n",
     "comprehension": HEAD + 'deny contains "x" if count({k | some k, v in call.args; v == null}) > 0\n',
     "sprintf": HEAD

@@ -133,6 +133,7 @@ class _Checker:
         for statement in waiting:
             yield from (self._unsafe(name, start) for name, start in _needs(statement, bound))
         inside = bound | bound_by(waiting, known)
+        yield from self._declared_late(statements, known)
         for statement in statements:
             yield from self._declared(statement, statements)
             for query, names in nested_queries(statement, self._module):
@@ -147,11 +148,8 @@ class _Checker:
     def _declared(self, statement: Node, among: Statements) -> Iterator[Problem]:
         """Names that a statement declares: none may hide an import, and OPA wants each to be used."""
         kind, body = kind_of(cast("Node", statement["literal"]))
-        if kind == "SomeIn":
-            yield from self._hidden(
-                [p for part in ("key", "value") for p in pattern_names(cast("Node | None", body[part]))]
-            )
-        elif kind == "SomeVars":
+        yield from self._hidden(_declares(statement))
+        if kind == "SomeVars":
             names = declared(body["vars"], self._module)
             yield from self._hidden(names)
             yield from self._unused(names, [s for s in among if s is not statement])
@@ -159,10 +157,18 @@ class _Checker:
             names = declared([body["key"], body["value"]], self._module)
             yield from self._hidden(names)
             yield from self._unused(names, body["query"])
-        elif kind == "Expr":
-            inner_kind, inner = kind_of(cast("Node", body["expr"]))
-            if inner_kind == "AssignExpr" and inner["op"] == "ColEq":
-                yield from self._hidden(list(pattern_names(cast("Node", inner["lhs"]))))
+
+    def _declared_late(self, statements: Statements, known: Names) -> Iterator[Problem]:
+        """OPA refuses a variable that is declared (`:=`, `some`) after its first use, or twice."""
+        seen: set[str] = set()
+        for statement in statements:
+            for name, start in _declares(statement):
+                if name in seen and name != "_":
+                    message = f"`{name}` is declared here and used above"
+                    yield self._module.problem(
+                        start, message, f"Declare `{name}` first, or name this one otherwise."
+                    )
+            seen |= {name for name, _ in _needs(statement, known)} | bound_by([statement], known)
 
     def _unused(self, names: Pairs, where: object) -> Iterator[Problem]:
         used = {body["value"] for kind, body in walk(where) if kind == "Var"}
@@ -183,6 +189,18 @@ class _Checker:
             if name in self._aliases:
                 message = f"the variable `{name}` hides what `{name}` means in this file"
                 yield self._module.problem(start, message, "Give the variable another name.")
+
+
+def _declares(statement: Node) -> Pairs:
+    """The variables that a statement declares, rather than unifies."""
+    kind, body = kind_of(cast("Node", statement["literal"]))
+    if kind == "SomeIn":
+        return [p for part in ("key", "value") for p in pattern_names(cast("Node | None", body[part]))]
+    if kind == "Expr":
+        inner_kind, inner = kind_of(cast("Node", body["expr"]))
+        if inner_kind == "AssignExpr" and inner["op"] == "ColEq":
+            return list(pattern_names(cast("Node", inner["lhs"])))
+    return []
 
 
 def declared(spans: object, module: Module) -> Pairs:

@@ -17,6 +17,7 @@ __all__ = ["check_texts"]
 
 _VERB = re.compile(r"%(?:%|v)")
 _VALUES = ("Set", "Object", "Array", "SetCompr", "ObjectCompr", "ArrayCompr", "String", "RawString", "Number")
+_LITERALS = (*_VALUES, "RawString", "Bool", "Null")
 _TEXTS = ("String", "RawString")
 _PATTERN_AT = {
     "regex.match": 0,
@@ -55,9 +56,30 @@ def _ambiguous(module: Module, rule: Rule) -> Iterator[Problem]:
         if inner_kind in _VALUES:
             message = "this value stands alone, so it is always true"
             yield module.problem(start_of(inner), message, "Compare it with something.")
+        elif inner_kind == "AssignExpr" and _never_matches(inner):
+            message = "this pattern can never match that value"
+            yield module.problem(
+                start_of(inner), message, "Match a value of the pattern's own kind and length."
+            )
         elif _begins_with_union({inner_kind: inner}):
             message = "a statement that begins with `a | b` is a set comprehension to OPA"
             yield module.problem(start_of(inner), message, "Give it a name first: `x := a | b`.")
+
+
+def _never_matches(body: Node) -> bool:
+    """A list or object pattern against a written-out value of another kind or length."""
+    sides = [kind_of(cast("Node", body[side])) for side in ("lhs", "rhs")]
+    for (kind, pattern), (other, value) in (sides, sides[::-1]):
+        if kind not in ("Array", "Object") or other not in _LITERALS:
+            continue
+        is_same = other == kind or other == f"{kind}Compr"
+        size = "items" if kind == "Array" else "fields"
+        if not is_same or (
+            other == kind
+            and len(cast("list[object]", pattern[size])) != len(cast("list[object]", value[size]))
+        ):
+            return True
+    return False
 
 
 def _begins_with_union(node: Node) -> bool:
