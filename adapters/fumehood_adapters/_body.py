@@ -17,10 +17,11 @@ from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackMan
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import BaseTool, StructuredTool, Tool
+from pydantic import ValidationError
 
 from fumehood.binding import Bound
 from fumehood.canonical import JSON
-from fumehood.errors import FumehoodError
+from fumehood.errors import BindError, FumehoodError
 from fumehood.guard import Guard
 from fumehood.model import Confine, ToolDefinition
 from fumehood.sessions import OpenSession
@@ -101,14 +102,18 @@ def _records() -> tuple[Callable[[Governed], Seal], Callable[[Seal], Governed]]:
 sealed, opened = _records()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class ToolBody:
-    """One call of a guarded tool (see `fumehood.binding.Body`)."""
+    """One call of a guarded tool (see `fumehood.binding.Body`).
+
+    `invalid` is why the arguments were refused, for tools that handle their validation errors.
+    """
 
     governed: Governed
     given: Given
     split: Split
     context: Context
+    invalid: ValidationError | None = None
 
     @property
     def definition(self) -> ToolDefinition:
@@ -129,7 +134,11 @@ class ToolBody:
         return self.governed.runner.is_async
 
     def bind(self) -> Bound:
-        return self.governed.arguments.bind(self.split.arguments)
+        try:
+            return self.governed.arguments.bind(self.split.arguments)
+        except BindError as error:
+            self.invalid = error.__cause__ if isinstance(error.__cause__, ValidationError) else None
+            raise
 
     def run(self, bound: Bound, confinements: tuple[Confine, ...], /) -> object:
         result = self.governed.runner.run(bound, self.split.injected, confinements, self.context)

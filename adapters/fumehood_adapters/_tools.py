@@ -12,7 +12,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackMan
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, BaseToolkit
 from langchain_core.tools import tool as make_tool
-from pydantic import BaseModel, PrivateAttr, ValidationError
+from pydantic import BaseModel, PrivateAttr
 
 from fumehood.binding import define
 from fumehood.errors import ConfigError, Denied, Withheld
@@ -78,7 +78,7 @@ class GuardedTool(BaseTool):
             with _inside(session):
                 return call.governed.guard.enforce(call, session=session)
         except (Denied, Withheld) as refused:
-            return self._refusal(refused, call.given)
+            return self._refusal(refused, call)
 
     async def _arun(
         self,
@@ -95,22 +95,22 @@ class GuardedTool(BaseTool):
             with _inside(session):
                 return await call.governed.guard.aenforce(call, session=session)
         except (Denied, Withheld) as refused:
-            return self._refusal(refused, call.given)
+            return self._refusal(refused, call)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: Context) -> ToolBody:
         governed = self._governed()
         given = args[0] if len(args) == 1 and isinstance(args[0], Given) else _given(args, kwargs)
         return ToolBody(governed, given, governed.arguments.split(given), context)
 
-    def _refusal(self, refused: Denied | Withheld, given: Given) -> Any:
+    def _refusal(self, refused: Denied | Withheld, call: ToolBody) -> Any:
         """The answer to a tool call; a direct Python call gets the error itself."""
-        invalid = _invalid_arguments(refused) if self.handle_validation_error else None
-        if invalid is not None:
-            raise invalid from refused
-        if given.call_id is None:
+        if call.invalid is not None and self.handle_validation_error:
+            raise call.invalid  # LangChain hands it to the tool's own handler
+        call_id = call.given.call_id
+        if call_id is None:
             raise refused
         answer = refusal_message(
-            refused, name=self.name, call_id=given.call_id, is_return_direct=self.return_direct
+            refused, name=self.name, call_id=call_id, is_return_direct=self.return_direct
         )
         return (answer, None) if self.response_format == "content_and_artifact" else answer
 
@@ -296,13 +296,6 @@ def _check_entry_points(tool: BaseTool) -> None:
                 f"the tool {tool.name!r} overrides {name}(), where a guard cannot see what it does; "
                 "do the work in _run() and _arun()"
             )
-
-
-def _invalid_arguments(refused: Denied | Withheld) -> ValidationError | None:
-    """The validation error for which a call was refused, if that is why."""
-    bind_error = refused.__cause__ if refused.code == "bad_arguments" else None
-    cause = bind_error.__cause__ if bind_error is not None else None
-    return cause if isinstance(cause, ValidationError) else None
 
 
 def _through(handler: Callable[[Any], Any]) -> Callable[[Any], Any]:
