@@ -86,7 +86,7 @@ class BindError(FumehoodError):
 
     def __init__(self, message: str, *, pointer: str = "") -> None:
         self.pointer = pointer
-        super().__init__(message)
+        super().__init__(message if pointer in message else f"{message} (at {pointer})")
 
 
 @dataclass(frozen=True, slots=True)
