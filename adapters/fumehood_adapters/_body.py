@@ -202,7 +202,7 @@ class _Extras:
         if not is_async and isinstance(manager, AsyncCallbackManagerForToolRun):
             manager = manager.get_sync()
         extras: dict[str, Any] = {"run_manager": manager} if self.has_run_manager else {}
-        return extras | ({self.config: context.config} if self.config else {})
+        return extras | ({self.config: ensure_config(context.config)} if self.config else {})
 
 
 def has_coroutine(tool: BaseTool) -> bool:

@@ -20,7 +20,7 @@ from langgraph.config import get_config
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
-from fumehood.errors import Denied
+from fumehood.errors import ConfigError, Denied
 from fumehood.guard import Guard
 from fumehood.log import logger
 from fumehood.model import Decision
@@ -63,6 +63,7 @@ class GuardMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         self._lock = threading.Lock()
         self._guarded: OrderedDict[int, tuple[BaseTool, GuardedTool]] = OrderedDict()
         self._reported: set[tuple[str, str]] = set()
+        self._seen: set[str] = set()  # names of tools
 
     # --- the user's words ---
 
@@ -85,6 +86,7 @@ class GuardMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
     def wrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Result]
     ) -> Result:
+        self._check_annotations(request)
         if request.tool is None:
             return self._refuse(self._find(), request)
         return handler(request.override(tool=self._guarded_form(request.tool)))
@@ -92,6 +94,7 @@ class GuardMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Result]]
     ) -> Result:
+        self._check_annotations(request)
         if request.tool is None:
             return self._refuse(await self._afind(), request)
         return await handler(request.override(tool=self._guarded_form(request.tool)))
@@ -100,13 +103,26 @@ class GuardMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         with self._lock:
             known = self._guarded.get(id(tool))
             if known is None:
-                notes = None if isinstance(tool, GuardedTool) else self._notes.get(tool.name)
+                notes = self._notes.get(tool.name)
                 known = (tool, guard_tool(tool, self._guard, notes=notes, session=self._session))
                 self._guarded[id(tool)] = known
                 if len(self._guarded) > MAX_TOOLS:
                     self._guarded.popitem(last=False)
             self._guarded.move_to_end(id(tool))
             return known[1]
+
+    def _check_annotations(self, request: ToolCallRequest) -> None:
+        """An annotation of a tool that is not there would fall silent.
+
+        Raises:
+            ConfigError: none of the tools that this agent was ever seen with has that name.
+        """
+        tools = [*request.runtime.tools, *([request.tool] if request.tool is not None else [])]
+        self._seen.update(_names(tools))
+        strange = sorted(set(self._notes) - self._seen)
+        if strange:
+            known = ", ".join(sorted(self._seen)) or "none"
+            raise ConfigError(f"annotations name the tool {strange[0]!r}; the agent's tools are: {known}")
 
     def _refuse(self, session: OpenSession, request: ToolCallRequest) -> ToolMessage:
         name = request.tool_call["name"]
@@ -120,6 +136,7 @@ class GuardMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:
+        self._seen.update(_names(request.tools))
         provided = _provider_tools(request.tools)
         if provided:
             self._report(self._find(), provided)
@@ -130,6 +147,7 @@ class GuardMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         request: ModelRequest[Any],
         handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
     ) -> ModelResponse[Any]:
+        self._seen.update(_names(request.tools))
         provided = _provider_tools(request.tools)
         if provided:
             self._report(await self._afind(), provided)
@@ -185,6 +203,10 @@ def _words_of_the_user(messages: list[AnyMessage]) -> list[str]:
         if "lc_source" not in message.additional_kwargs:
             words.append(str(message.text))
     return words[::-1]
+
+
+def _names(tools: Iterable[BaseTool | dict[str, Any]]) -> list[str]:
+    return [tool.name for tool in tools if isinstance(tool, BaseTool)]
 
 
 def _provider_tools(tools: Iterable[BaseTool | dict[str, Any]]) -> list[str]:

@@ -14,7 +14,7 @@ from langchain_core.tools import BaseTool, BaseToolkit
 from langchain_core.tools import tool as make_tool
 from pydantic import BaseModel, PrivateAttr
 
-from fumehood.binding import define
+from fumehood.binding import annotations_from, define
 from fumehood.errors import ConfigError, Denied, Withheld
 from fumehood.guard import Guard
 from fumehood.model import Annotations
@@ -278,13 +278,17 @@ def _guarded_already(
     governed = tool._governed()
     if governed.guard is not guard:
         raise ConfigError(f"the tool {tool.name!r} is guarded by another guard; give the original tool")
-    if notes is not None:
-        raise ConfigError(f"the tool {tool.name!r} is guarded already; annotate it where it is wrapped")
+    if notes is not None and _read(tool.name, notes) != governed.definition.annotations:
+        raise ConfigError(f"the tool {tool.name!r} is guarded already; annotate it where that is done")
     if session is None or session is governed.session:
         return tool
     bound = tool.model_copy()
     bound._seal = sealed(replace(governed, session=session))
     return bound
+
+
+def _read(name: str, notes: Notes) -> Annotations:
+    return notes if isinstance(notes, Annotations) else annotations_from(name, notes)
 
 
 def _check_entry_points(tool: BaseTool) -> None:

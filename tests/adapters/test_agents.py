@@ -191,6 +191,43 @@ def test_a_tool_of_another_guard_is_a_configuration_error(open_guard: Open) -> N
     assert till.paid == []
 
 
+def test_annotations_of_a_tool_that_the_agent_lacks_are_a_configuration_error(open_guard: Open) -> None:
+    guard, till = open_guard(PAY), Till()
+    middleware = GuardMiddleware(guard, annotations={"pya": {"kind": "money"}})
+    model = ScriptedChatModel([calls("pay", to="bob", amount=5), say("done")])
+    agent = create_agent(model, [till.tool()], middleware=[middleware])
+    with guard.session(agent="a"), pytest.raises(ConfigError, match="'pya'; the agent's tools are: pay"):
+        ask(agent, "pay bob 5")
+    assert till.paid == []
+
+
+def test_the_same_annotations_may_be_given_to_both(open_guard: Open) -> None:
+    guard, till = open_guard(PAY), Till()
+    notes = {"pay": {"kind": "money", "target": ["to"]}}
+    model = ScriptedChatModel([calls("pay", to="bob", amount=5), say("done")])
+    tools = guard_tools([till.tool()], guard, annotations=notes)
+    agent = create_agent(model, tools, middleware=[GuardMiddleware(guard, annotations=notes)])
+    with guard.session(agent="a"):
+        ask(agent, "pay bob 5")
+        other = GuardMiddleware(guard, annotations={"pay": {"kind": "read"}})
+        agent = create_agent(model, tools, middleware=[other])
+        model._next = 0
+        with pytest.raises(ConfigError, match="guarded already"):
+            ask(agent, "pay bob 5")
+    assert till.paid == [("bob", 5)]
+
+
+def test_annotations_of_the_middleware_reach_the_policy(open_guard: Open) -> None:
+    guard = open_guard('package policies.t\nimport data.fumehood.call\npermit if call.kind == "read"\n')
+    till = Till()
+    for kind, paid in (("money", []), ("read", [("bob", 5)])):
+        middleware = GuardMiddleware(guard, annotations={"pay": {"kind": kind}})
+        model = ScriptedChatModel([calls("pay", call_id=kind, to="bob", amount=5), say("done")])
+        with guard.session(agent="a"):
+            ask(create_agent(model, [till.tool()], middleware=[middleware]), "pay bob 5")
+        assert till.paid == paid
+
+
 def test_a_providers_own_tool_is_reported_as_ungoverned(
     open_guard: Open, capsys: pytest.CaptureFixture[str]
 ) -> None:
