@@ -210,7 +210,8 @@ def _schema(name: str, function: Callable[..., object]) -> type[BaseModel]:
             extra = "allow"
             continue
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-        fields[parameter.name] = (hints.get(parameter.name, Any), default)
+        hint = hints.get(parameter.name, Any)
+        fields[parameter.name] = (hint | None if default is None else hint, default)  # `n: int = None`
     try:
         config = ConfigDict(extra=cast("Any", extra), protected_namespaces=())
         return create_model(f"{name}_arguments", __config__=config, **fields)

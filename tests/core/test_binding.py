@@ -227,3 +227,13 @@ def test_results_have_a_json_view_that_says_whether_it_is_the_result(
 def test_view_of_hostile_bytes_is_still_json() -> None:
     view, _ = jsonable("\ud800")
     canonical(view)
+
+
+def test_an_optional_argument_without_an_optional_hint_may_be_left_out() -> None:
+    def search(query: str, limit: int = None) -> str:  # type: ignore[assignment]  # noqa: RUF013
+        return f"{query} {limit}"
+
+    tool = tool_of(search)
+    bound = bind_model(tool.schema, {"query": "a"})
+    assert bound.args == b'{"limit":null,"query":"a"}'
+    assert bind_model(tool.schema, {"query": "a", "limit": "2"}).args == b'{"limit":2,"query":"a"}'
