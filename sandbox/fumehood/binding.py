@@ -113,8 +113,16 @@ def bind_model(schema: type[BaseModel], arguments: Mapping[str, object]) -> Boun
         )
     if canonical(_dump(second)) != args:
         raise BindError("the arguments change each time they are written as JSON; use a stable serialiser")
-    given = first.model_fields_set
-    return Bound(args, second, tuple(n for n in type(first).model_fields if n not in given))
+    return Bound(args, second, _defaults(first))
+
+
+def _defaults(model: BaseModel) -> tuple[str, ...]:
+    """The fields at a default that the schema states; one that is computed may be anybody's."""
+    fields = type(model).model_fields
+    unset = (n for n in fields if n not in model.model_fields_set)
+    return tuple(
+        n for n in unset if fields[n].default_factory is None and getattr(model, n) == fields[n].default
+    )
 
 
 def bind_plain(arguments: Mapping[str, object]) -> Bound:

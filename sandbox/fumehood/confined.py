@@ -44,8 +44,8 @@ def run_confined(
     """
     watch = _Watch(guard, current_call())
     job = confine.start(_spec(guard, program, profile, confinements, watch))
-    watch.begin(job)
     try:
+        watch.begin(job)
         return watch.ended(job.wait())
     except BaseException:
         job.kill()
@@ -60,9 +60,12 @@ async def arun_confined(
     """`run_confined`, awaited; cancelling ends the job."""
     watch = _Watch(guard, current_call())
     job = await confine.astart(_spec(guard, program, profile, confinements, watch))
-    watch.begin(job)
     try:
+        watch.begin(job)
         return watch.ended(await job.finished())
+    except BaseException:
+        job.kill()
+        raise
     finally:
         watch.end()
 

@@ -23,8 +23,8 @@ _SUSPECT = re.compile(r"[^\x20-\x7e]")
 _UNSHOWN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 # Letters that are drawn as nothing, and marks that only join: invisible although their category is not.
-_BLANK = frozenset("\u00ad\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-_VARIATION = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+_BLANK = frozenset("\u00ad\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\U00016fe4\U0001d159")
+_VARIATION = re.compile("[\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 _MAX_MARKS = 4  # combining marks stacked on one letter before they are spelt out ("zalgo")
 
 
@@ -38,7 +38,7 @@ def inert(text: str, *, multiline: bool = False) -> str:
     marks = 0
     shown: list[str] = []
     for char in text:
-        marks = marks + 1 if unicodedata.combining(char) else 0
+        marks = marks + 1 if unicodedata.category(char)[0] == "M" else 0
         shown.append(_shown(char, multiline, marks))
     return "".join(shown)
 

@@ -43,6 +43,7 @@ R = TypeVar("R")
 
 BODY_THREADS = 64
 HAND_THREADS = 4
+MAX_DEFINITIONS = 1024
 LOCK_DOWN = "fumehood.confine.pdp:lock_down"  # how the policy worker confines itself
 
 
@@ -265,6 +266,7 @@ class Guard:
     def close(self) -> None:
         """End the engine's workers and close the ledger. Waiting calls are cancelled."""
         self._unwatch()
+        self._hands.waiters.give_up()
         self._hands.threads.shutdown(wait=False)
         self._hands.bodies.shutdown(wait=False)
         self._pdp.close()
@@ -287,8 +289,13 @@ class Guard:
         self, name: str, run: Callable[..., object], annotations: Annotations | Mapping[str, object] | None
     ) -> FunctionTool:
         key = (name, run, repr(annotations))
-        found = self._definitions.get(key)
+        try:
+            found = self._definitions.get(key)
+        except TypeError:  # a callable that cannot be hashed is read anew each time
+            return tool_of(run, name=name, annotations=annotations)
         if found is None:
+            if len(self._definitions) >= MAX_DEFINITIONS:
+                self._definitions.clear()
             found = self._definitions[key] = tool_of(run, name=name, annotations=annotations)
         return found
 

@@ -16,6 +16,7 @@ Sources: CaMeL (arXiv 2503.18813) for positive flow; the 881 case for the typing
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 
@@ -26,6 +27,7 @@ __all__ = ["Found", "Role", "Source", "Sources", "read_json", "read_text"]
 
 MAX_SOURCES = 256
 MAX_SOURCE_CHARS = 200_000
+_MAX_PLACES = 1000  # a text made to be slow is trusted for nothing
 
 _CURRENCIES = {
     "usd": "usd", "$": "usd", "us$": "usd", "dollar": "usd", "dollars": "usd", "bucks": "usd",
@@ -56,6 +58,8 @@ _CLOSING = "\"'`“”‘’«»)]}>,;:!?."
 _DIGITS = re.compile(r"[0-9]{1,3}\Z")  # "1 250": a number written in two words
 _SCALES = frozenset("hundred thousand million billion k m bn mio mrd grand dozen lakh crore".split())  # noqa: SIM905
 _DOLLARS = frozenset("canadian australian singapore kong zealand cad aud sgd hkd nzd".split())  # noqa: SIM905
+_TWO_WAYS = re.compile(r"[1-9][0-9]{0,2}[.,][0-9]{3}[.,]?\Z")
+_ENGLISH = frozenset(("usd", "gbp", "cad", "aud", "inr", "jpy", "cny"))
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")  # orderId, amountUsd
 _NUMBERLIKE = frozenset("+-.,_eE \u2212#" + _OPENING + _CLOSING)
 _BREAK = re.compile("[ \n]")
@@ -132,13 +136,27 @@ class Sources:
             if oldest is not None:
                 self._forget(oldest)
 
-    def of(self, args: JSON, notes: Annotations, defaults: tuple[str, ...] = ()) -> dict[str, JSON]:
-        """`{"args": {pointer: [{"origin", "source", "match"}]}, "session_labels": […]}`."""
-        found: dict[str, JSON] = {p: self._of_leaf(p, v, notes, defaults) for p, v in leaves(args)}
+    def of(
+        self,
+        args: JSON,
+        notes: Annotations,
+        defaults: tuple[str, ...] = (),
+        free: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> dict[str, JSON]:
+        """`{"args": {pointer: [{"origin", "source", "match"}]}, "session_labels": […]}`.
+
+        *free* names, for each pointer below them, the keys that the caller chose (`free_keys`): a
+        source speaks for such a value only if it holds those keys too.
+        """
+        found: dict[str, JSON] = {
+            p: self._of_leaf(p, v, notes, defaults, (free or {}).get(p, ())) for p, v in leaves(args)
+        }
         labels: list[JSON] = [*sorted(self.labels)]
         return {"args": found, "session_labels": labels}
 
-    def _of_leaf(self, pointer: str, value: JSON, notes: Annotations, defaults: tuple[str, ...]) -> JSON:
+    def _of_leaf(
+        self, pointer: str, value: JSON, notes: Annotations, defaults: tuple[str, ...], keys: tuple[str, ...]
+    ) -> JSON:
         top = pointer.split("/")[1] if pointer else ""
         if top.replace("~1", "/").replace("~0", "~") in defaults:
             return [{"origin": Origin.SYSTEM.value, "source": "default", "match": "default"}]
@@ -146,7 +164,7 @@ class Sources:
         return [
             {"origin": source.origin.value, "source": source.name, "match": match}
             for source in self._candidates(wanted)
-            if (match := _match(source, wanted))
+            if (match := _match(source, wanted)) and all(_says(source.text, key) for key in keys)
         ]
 
     def _candidates(self, wanted: _Wanted) -> list[Source]:
@@ -239,7 +257,9 @@ def _says(text: str, value: str) -> bool:
     if "\n" in value or value != value.strip():
         return False
     found = text.find(value)
-    while found >= 0:
+    for _ in range(_MAX_PLACES):
+        if found < 0:
+            return False
         end = found + len(value)
         before = _BREAK.split(text[max(0, found - 64) : found])[-1]
         after = _BREAK.split(text[end : end + 64], maxsplit=1)[0]
@@ -294,6 +314,8 @@ def _number(words: list[str], index: int) -> Found | None:
     currencies = units & set(_CURRENCIES.values())
     unit = next(iter(currencies or units), "") if len(currencies or units) == 1 else ""
     is_odd = shape["after"] == "m" and currencies  # $2m is no amount in metres
+    if _TWO_WAYS.match(shape["digits"]) and not ("," in shape["digits"] and unit in _ENGLISH):
+        return None  # 1.250 € is a thousand to some and little more than one to others
     return Found(value, Role.AMOUNT, unit) if unit and not is_odd else None
 
 

@@ -16,9 +16,10 @@ from types import TracebackType
 from typing import Self
 
 from fumehood.canonical import JSON, at
+from fumehood.freekeys import free_keys
 from fumehood.ledger.protocol import Ledger
 from fumehood.log import logger
-from fumehood.model import Annotations, Origin, Session, Subject
+from fumehood.model import Annotations, Origin, Session, Subject, ToolDefinition
 from fumehood.provenance import Source, Sources, read_json, read_text
 
 __all__ = ["OpenSession", "Sessions", "current_session"]
@@ -79,11 +80,11 @@ class OpenSession:
                 self._sources.add(source)
             self._sources.labels.update(labels)
 
-    def provenance(self, args: JSON, notes: Annotations, defaults: tuple[str, ...]) -> dict[str, JSON]:
+    def provenance(self, args: JSON, tool: ToolDefinition, defaults: tuple[str, ...]) -> dict[str, JSON]:
         """What is known of each argument's origin (the policy input's `context.provenance`)."""
         with self._lock:
             known = Sources(labels=self._sources.labels) if self.session.is_implicit else self._sources
-            return known.of(args, notes, defaults)
+            return known.of(args, tool.annotations, defaults, free_keys(tool.schema, args))
 
     def __enter__(self) -> Self:
         _open.set((self, *_open.get()))

@@ -124,7 +124,7 @@ class CallShell:
             at=self.hands.clock(),
             history=past.history if facts.reads_history else None,
             counters=past.counters,
-            provenance=self.session.provenance(args, call.tool.annotations, wish.bound.defaults),
+            provenance=self.session.provenance(args, call.tool, wish.bound.defaults),
             normalised=normalised(args),
         )
 

@@ -33,6 +33,13 @@ class Waiters:
         with self._lock:
             self._waiting.pop(id, None)
 
+    def give_up(self) -> None:
+        """The guard is being closed: nobody will bring a verdict any more."""
+        with self._lock:
+            waiting = list(self._waiting.values())
+        for future in waiting:
+            _settle(future, LedgerError("the guard was closed while the call waited", code="guard_closed"))
+
     def look(self, only: str | None = None) -> None:
         """Look which waits have ended (or one of them); called after each change of the ledger."""
         with self._lock:

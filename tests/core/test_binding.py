@@ -67,6 +67,17 @@ def test_defaults_are_filled_in_and_named() -> None:
     assert bound.value == Numbers(n=3)
 
 
+class Computed(BaseModel):
+    to: str
+    copy_to: str = Field(default_factory=lambda data: data["to"])
+    room: list[int] = Field(default_factory=list)
+    lang: str = "en"
+
+
+def test_default_that_is_computed_is_not_the_operators() -> None:
+    assert bind_model(Computed, {"to": "eve"}).defaults == ("lang",)
+
+
 def test_what_runs_is_made_from_the_document_that_is_decided() -> None:
     bound = bind_model(Normalising, {"who": "  BOB "})
     assert bound.args == b'{"who":"bob"}'

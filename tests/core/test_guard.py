@@ -264,6 +264,24 @@ def test_stop_cancels_what_waits_and_denies_what_comes(guard: Guard) -> None:
         assert guard.call("look", {}, run=body) == "done"
 
 
+def test_closing_the_guard_ends_what_waits(policies: Path, tmp_path: Path) -> None:
+    body, ends = Counted(), []
+    guard = Guard(policies, ledger=tmp_path / "l.db", isolation="thread")
+
+    def waiting() -> None:
+        with guard.session(agent="bot"), pytest.raises(Denied) as denied:
+            guard.call("ask_me", {}, run=body)
+        ends.append(denied.value.code)
+
+    thread = threading.Thread(target=waiting)
+    thread.start()
+    while not guard.ledger.approvals():
+        time.sleep(0.005)
+    guard.close()
+    thread.join(10)
+    assert ends and body.runs == []
+
+
 # --- exactly once, limits ---
 
 

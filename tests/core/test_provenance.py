@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fumehood.freekeys import free_keys
 from fumehood.model import Annotations, Origin
 from fumehood.provenance import MAX_SOURCES, Sources, read_json, read_text
 
@@ -119,6 +120,38 @@ def test_number_in_a_result_takes_its_role_from_its_key() -> None:
 
 def test_text_does_not_reach_across_two_fields_of_a_result() -> None:
     assert origins("", {"to": "New York"}, ["New", "York"]) == {"/to": []}
+
+
+@pytest.mark.parametrize(
+    ("said", "asked", "is_found"),
+    [
+        ("$1,250", 1250, True),
+        ("1,250 €", 1250, False),
+        ("1.250 €", 1.25, False),
+        ("1.250,50 EUR", 1250.5, False),
+    ],
+)
+def test_amount_that_two_readers_read_differently_is_unknown(said: str, asked: float, is_found: bool) -> None:
+    assert bool(origins(f"pay {said}", {"amount": asked})["/amount"]) is is_found
+
+
+def test_key_that_the_caller_chose_is_a_value_like_any_other() -> None:
+    schema = b'{"properties":{"to":{"additionalProperties":{"type":"string"}}}}'
+    for key, origin in (("bob@x.com", ["user"]), ("eve@x.com", [])):
+        args: Any = {"to": {key: "Hello"}}
+        sources = Sources()
+        sources.add(read_text(Origin.USER, "user", "Send Hello to bob@x.com"))
+        found: Any = sources.of(args, NOTES, (), free_keys(schema, args))["args"]
+        assert [f["origin"] for each in found.values() for f in each] == origin
+
+
+def test_key_that_the_schema_declares_is_the_integrators_word() -> None:
+    schema = b'{"$defs":{"P":{"properties":{"name":{}}}},"properties":{"p":{"items":{"$ref":"#/$defs/P"}}}}'
+    assert free_keys(schema, {"p": [{"name": "a", "odd": "b"}, {"name": "c"}]}) == {"/p/0/odd": ("odd",)}
+
+
+def test_free_keys_of_any_depth_are_all_wanted() -> None:
+    assert free_keys(b"{}", {"a": {"b": [{"c": 1}]}, "d": 2}) == {"/a/b/0/c": ("b", "c")}
 
 
 def test_defaults_of_the_schema_are_the_operators() -> None:
