@@ -14,11 +14,7 @@ from fumehood.model import Decision, Pdp, PolicyInput
 from fumehood.pdp import Bundle, open_pdp
 
 #: Ids of docs/engine-differences.md.
-LISTED = frozenset({"built-in-error", "object-set-order", "printed-values", "static-types"})
-
-
-#: What OPA's type checker says.
-TYPE_WORDS = ("match error", "invalid argument", "undefined ref")
+LISTED = frozenset({"built-in-error", "object-set-order", "printed-values", "opa-compiler"})
 
 
 @dataclass(frozen=True)
@@ -37,8 +33,8 @@ def differences(bundle: Bundle, opa_url: str, inputs: Iterable[PolicyInput]) -> 
     try:
         server = open_pdp(bundle, url=opa_url)
     except ConfigError as error:
-        is_types = any(words in str(error) for words in TYPE_WORDS)
-        return [Difference("static-types" if is_types else "", None, "accepted", str(error))]
+        is_compiler = "occurred while compiling module" in str(error)
+        return [Difference("opa-compiler" if is_compiler else "", None, "accepted", str(error))]
     try:
         return [found for asked in inputs if (found := _difference(embedded, server, asked))]
     finally:

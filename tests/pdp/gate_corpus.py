@@ -185,6 +185,7 @@ BAD = [
         "some_late", "_t if { input.l[x] == 1; some x in [1] }", "is declared here and used above", column=31
     ),
     after("never_matches", '_t if { [x, y] = {"a"}; x == y }', "can never match"),
+    after("reused_in_brackets", "_t if { x := _m[x]; x }\n_m[1] := 2", "`x` is unsafe", column=17),
     after("exponent", "_t := 1e3", "a number with an exponent", column=7),
     after("unknown_function", '_t := startwith(input.a, "b")', 'did you mean "startswith"', column=7),
     after(

@@ -246,7 +246,9 @@ def _expression_needs(expression: Node, known: Names) -> Iterator[tuple[str, int
         return
     left, right = cast("Node", body["lhs"]), cast("Node", body["rhs"])
     if body["op"] == "ColEq":
-        yield from free(right, known)
+        new = {name for name, _ in pattern_names(left)}
+        yield from free(right, known - new)
+        yield from ((name, start_of(right_body)) for name, right_body in _named(right) if name in new)
         return
     open_left = [pair for pair in pattern_names(left) if pair[0] not in known]
     open_right = [pair for pair in pattern_names(right) if pair[0] not in known]
@@ -259,6 +261,15 @@ def _expression_needs(expression: Node, known: Names) -> Iterator[tuple[str, int
     else:
         yield from free(left, known)
         yield from free(right, known)
+
+
+def _named(node: Node) -> Iterator[tuple[str, Node]]:
+    """The variables in brackets of *node*: what `:=` declares may not stand there."""
+    for kind, body in _level(node):
+        if kind == "RefBrack":
+            index_kind, index = kind_of(cast("Node", body["index"]))
+            if index_kind == "Var":
+                yield cast("str", index["value"]), index
 
 
 def free(node: Node, known: Names, *, binds: bool = True) -> Iterator[tuple[str, int]]:
