@@ -144,11 +144,14 @@ class ToolBody:
         result = self.governed.runner.run(bound, self.split.injected, confinements, self.context)
         if isinstance(result, Coroutine):
             result.close()
-            raise FumehoodError(f"{self.definition.name} is a coroutine function; use `ainvoke`")
+        if isinstance(result, AsyncIterator) or inspect.isawaitable(result):  # nothing of it has run yet
+            raise FumehoodError(f"{self.definition.name} has to be awaited; use `ainvoke`")
         return list(result) if isinstance(result, Iterator) else result  # a generator has not run yet
 
     async def arun(self, bound: Bound, confinements: tuple[Confine, ...], /) -> object:
         result = await self.governed.runner.arun(bound, self.split.injected, confinements, self.context)
+        if inspect.isawaitable(result):
+            result = await result
         if isinstance(result, AsyncIterator):
             return [item async for item in result]
         return list(result) if isinstance(result, Iterator) else result

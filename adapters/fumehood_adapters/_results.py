@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
@@ -20,10 +19,10 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from fumehood.canonical import JSON, MAX_DEPTH
 from fumehood.errors import FumehoodError
+from fumehood.functions import error_text, number_view, text_view
 
 __all__ = ["rebuilt", "replayed", "viewed"]
 
-_MAX_INT = 2**53
 _PAIR = {"content", "artifact"}
 _IDENTITY = frozenset({"type", "id", "tool_call_id", "status"})  # what makes a message that message
 
@@ -35,7 +34,7 @@ def viewed(result: object, *, has_artifact: bool) -> tuple[JSON, bool]:
         FumehoodError: nested too deeply to be looked through.
     """
     if isinstance(result, BaseException):
-        return f"{type(result).__name__}: {_text(result)}", False
+        return error_text(result), False
     if has_artifact and isinstance(result, tuple) and len(result) == 2:
         view: JSON = {"content": _view(result[0], 1), "artifact": _view(result[1], 1)}
     else:
@@ -70,12 +69,12 @@ def _view(value: object, depth: int) -> JSON:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return _text(value)
+        return text_view(value)
     if isinstance(value, int | float):
-        return _number(value)
+        return number_view(value)
     if isinstance(value, Mapping):
-        shown = {_text(key): _view(item, depth + 1) for key, item in value.items()}
-        return shown if len(shown) == len(value) else _text(value)  # 1 and "1" are two keys
+        shown = {text_view(key): _view(item, depth + 1) for key, item in value.items()}
+        return shown if len(shown) == len(value) else text_view(value)  # 1 and "1" are two keys
     if isinstance(value, list | tuple | set | frozenset):
         return [_view(item, depth + 1) for item in value]
     parts = _parts(value)
@@ -92,7 +91,7 @@ def _rebuild(value: object, view: JSON) -> object:
     if isinstance(view, str):  # a list of messages must stay one: text in it would count as the user's
         return value.model_copy(update={"content": view}) if isinstance(value, BaseMessage) else view
     if isinstance(value, Mapping) and isinstance(view, dict):
-        return {key: _rebuild(item, view.get(_text(key))) for key, item in value.items()}
+        return {key: _rebuild(item, view.get(text_view(key))) for key, item in value.items()}
     if isinstance(value, list | tuple) and isinstance(view, list):
         made = [_rebuild(item, part) for item, part in zip(value, view, strict=True)]
         return tuple(made) if isinstance(value, tuple) else made
@@ -146,25 +145,15 @@ def _is_command(value: object) -> bool:
     return type(value).__name__ == "Command" and type(value).__module__ == "langgraph.types"
 
 
-def _number(value: float) -> JSON:
-    is_exact = abs(value) < _MAX_INT if isinstance(value, int) else math.isfinite(value)
-    kind = int if isinstance(value, int) else float
-    return kind(value) if is_exact else str(value)
-
-
 def _opaque(value: object) -> JSON:
     """Anything else: as pydantic writes it, or its text."""
     if isinstance(value, Iterator):
-        return _text(value)  # looking into it would use it up
+        return text_view(value)  # looking into it would use it up
     try:
         made = to_jsonable_python(value)
     except (PydanticSerializationError, ValueError, TypeError):
-        return _text(value)
-    return made if isinstance(made, str) else _text(value)
-
-
-def _text(value: object) -> str:
-    return str(value).encode("utf-8", "replace").decode()
+        return text_view(value)
+    return made if isinstance(made, str) else text_view(value)
 
 
 def _is_same(made: object, result: object) -> bool:

@@ -18,7 +18,16 @@ from fumehood.canonical import JSON, MAX_DEPTH
 from fumehood.errors import BindError, ConfigError, FumehoodError
 from fumehood.model import Annotations, Confine, ToolDefinition
 
-__all__ = ["FunctionBody", "FunctionTool", "is_async", "jsonable", "tool_of"]
+__all__ = [
+    "FunctionBody",
+    "FunctionTool",
+    "error_text",
+    "is_async",
+    "jsonable",
+    "number_view",
+    "text_view",
+    "tool_of",
+]
 
 _MAX_INT = 2**53
 
@@ -149,37 +158,41 @@ def jsonable(result: object) -> tuple[JSON, bool]:
     exception shows its type, its text, and those of every exception behind it.
     """
     if isinstance(result, BaseException):
-        return _error_text(result), False
+        return error_text(result), False
     view = _view(result, 0)
     return view, type(result) in (str, int, float, bool, list, dict, type(None)) and view == result
 
 
-def _error_text(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
+    """An exception with every other behind it: what a rule about results has to see."""
     shown = traceback.TracebackException.from_exception(error, limit=0).format(chain=True)
-    text = _text("".join(shown)).strip()
-    return text if text == _text(f"{type(error).__name__}: {error}") else f"{text}\n{_text(repr(error))}"
+    text = text_view("".join(shown)).strip()
+    return (
+        text if text == text_view(f"{type(error).__name__}: {error}") else f"{text}\n{text_view(repr(error))}"
+    )
 
 
 def _view(value: object, depth: int) -> JSON:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return _text(value)
+        return text_view(value)
     if isinstance(value, int | float):
-        return _number(value)
+        return number_view(value)
     if isinstance(value, bytes | bytearray):
         return value.decode("utf-8", "replace")
     if depth >= MAX_DEPTH or isinstance(value, Iterator):  # looking into an iterator would use it up
-        return _text(value)
+        return text_view(value)
     if isinstance(value, Mapping):
-        shown = {_text(key): _view(item, depth + 1) for key, item in value.items()}
-        return shown if len(shown) == len(value) else _text(value)  # 1 and "1" are two keys
+        shown = {text_view(key): _view(item, depth + 1) for key, item in value.items()}
+        return shown if len(shown) == len(value) else text_view(value)  # 1 and "1" are two keys
     if isinstance(value, list | tuple | set | frozenset):
         return [_view(item, depth + 1) for item in value]
     return _opaque(value, depth)
 
 
-def _number(value: float) -> JSON:
+def number_view(value: float) -> JSON:
+    """A number, or its text where JSON has no exact form of it."""
     kind = int if isinstance(value, int) else float
     return kind(value) if math.isfinite(value) and abs(value) < _MAX_INT else str(value)
 
@@ -187,12 +200,13 @@ def _number(value: float) -> JSON:
 def _opaque(value: object, depth: int) -> JSON:
     """A model, a dataclass, a date, …: as pydantic writes it; else its text."""
     try:
-        return _view(to_jsonable_python(value, fallback=_text, inf_nan_mode="strings"), depth + 1)
+        return _view(to_jsonable_python(value, fallback=text_view, inf_nan_mode="strings"), depth + 1)
     except (ValueError, TypeError):
-        return _text(value)
+        return text_view(value)
 
 
-def _text(value: object) -> str:
+def text_view(value: object) -> str:
+    """Any text without lone surrogates."""
     return str(value).encode("utf-8", "replace").decode()
 
 

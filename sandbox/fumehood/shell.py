@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, wait
@@ -26,7 +27,7 @@ from fumehood.binding import Body, Bound, make_call
 from fumehood.canonical import JSON, canonical, parse
 from fumehood.errors import BindError, Denied, FumehoodError
 from fumehood.ledger.protocol import Claimed, ClaimState, Ledger, Outcome
-from fumehood.model import Decision, Pdp, PolicyInput, ToolCall
+from fumehood.model import Decision, Pdp, PolicyInput, Runs, ToolCall
 from fumehood.normalise import normalised
 from fumehood.policy_input import execute_document, result_document
 from fumehood.sessions import OpenSession
@@ -125,7 +126,7 @@ class CallShell:
             history=past.history if facts.reads_history else None,
             counters=past.counters,
             provenance=self.session.provenance(args, call.tool, wish.bound.defaults),
-            normalised=normalised(args),
+            normalised=normalised(args, cwd=_cwd(call)),
         )
 
     def _assemble_result(self, wish: flow.AssembleResult) -> PolicyInput | None:
@@ -316,6 +317,14 @@ _PERFORM: dict[type, Callable[[CallShell, Any], object]] = {
     flow.IsInterrupt: CallShell._is_interrupt,
     flow.Finish: CallShell._finish,
 }
+
+
+def _cwd(call: ToolCall) -> str | None:
+    """What a relative path is relative to: this process's folder, if the tool runs in it."""
+    try:
+        return os.getcwd() if call.tool.runs is Runs.IN_PROCESS else None  # noqa: PTH109
+    except OSError:  # the folder is gone: relative paths mean nothing
+        return None
 
 
 def _claimed(found: Claimed) -> flow.Claimed:
