@@ -26,7 +26,7 @@ from fumehood.approval import Approval, State
 from fumehood.binding import Body
 from fumehood.display import inert
 from fumehood.errors import ConfigError, Denied
-from fumehood.flow import Ask, adrive, drive, enforce
+from fumehood.flow import adrive, drive, enforce
 from fumehood.functions import FunctionBody, FunctionTool, tool_of
 from fumehood.ledger import Ledger, default_path, open_ledger, this_process
 from fumehood.model import Annotations, Decision, Pdp
@@ -35,6 +35,7 @@ from fumehood.redaction import redacted_args
 from fumehood.sessions import OpenSession, Sessions, current_session
 from fumehood.shell import CallShell, Hands, current_call
 from fumehood.waiting import Jobs, Waiters
+from fumehood.wishes import Ask
 
 __all__ = ["Guard", "current_call"]
 

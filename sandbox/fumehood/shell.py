@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from fumehood import flow
+from fumehood import wishes
 from fumehood.approval import Approval, IllegalTransition, Move
 from fumehood.binding import Body, Bound, make_call
 from fumehood.canonical import JSON, canonical, parse
@@ -55,7 +55,7 @@ class Hands:
     clock: Callable[[], float]
     can_ask: bool
     announce: Callable[[Approval], None]
-    new_approval: Callable[[flow.Ask], Approval]
+    new_approval: Callable[[wishes.Ask], Approval]
 
 
 @dataclass(slots=True, eq=False)
@@ -70,20 +70,20 @@ class CallShell:
     _is_faithful: bool = False
     _began: float = 0.0
 
-    def perform(self, wish: flow.Wish[object], /) -> object:
+    def perform(self, wish: wishes.Wish[object], /) -> object:
         """Fulfil *wish*, blocking."""
         return _PERFORM[type(wish)](self, wish)
 
-    async def aperform(self, wish: flow.Wish[object], /) -> object:
+    async def aperform(self, wish: wishes.Wish[object], /) -> object:
         """Fulfil *wish* without blocking the loop."""
         match wish:
-            case flow.Ask():
+            case wishes.Ask():
                 return await self._aask(wish)
-            case flow.Run():
+            case wishes.Run():
                 return await self._arun(wish)
-            case flow.Claim():
+            case wishes.Claim():
                 return await self._aclaim(wish)
-            case flow.Bind() | flow.View() | flow.Rebuild() | flow.IsInterrupt() | flow.Replay():
+            case wishes.Bind() | wishes.View() | wishes.Rebuild() | wishes.IsInterrupt() | wishes.Replay():
                 return self.perform(wish)
             case _:
                 return await asyncio.shield(self._in_thread(self.perform, wish))
@@ -94,7 +94,7 @@ class CallShell:
 
     # --- before it runs ---
 
-    def _bind(self, _: flow.Bind) -> tuple[ToolCall, Bound]:
+    def _bind(self, _: wishes.Bind) -> tuple[ToolCall, Bound]:
         definition = self.body.definition
         if self.session.halted is not None:
             raise Denied(Decision.deny("session_halted", self.session.halted))
@@ -110,13 +110,13 @@ class CallShell:
         )
         return self.call, bound
 
-    def _earlier(self, wish: flow.Earlier) -> flow.Claimed | None:
+    def _earlier(self, wish: wishes.Earlier) -> wishes.Claimed | None:
         if wish.call.call_id is None:
             return None
         found = self.hands.ledger.find_claim(wish.call)
         return None if found is None else _claimed(found)
 
-    def _assemble(self, wish: flow.Assemble) -> PolicyInput:
+    def _assemble(self, wish: wishes.Assemble) -> PolicyInput:
         call, facts = wish.call, self.hands.pdp.facts
         past = self.hands.ledger.past(call.session, with_history=facts.reads_history)
         args = parse(call.args)
@@ -129,15 +129,15 @@ class CallShell:
             normalised=normalised(args, cwd=_cwd(call)),
         )
 
-    def _assemble_result(self, wish: flow.AssembleResult) -> PolicyInput | None:
+    def _assemble_result(self, wish: wishes.AssembleResult) -> PolicyInput | None:
         if not self.hands.pdp.facts.has_result_rules:
             return None
         return result_document(wish.call, wish.view, at=self.hands.clock(), is_error=wish.is_error)
 
-    def _evaluate(self, wish: flow.Evaluate) -> Decision:
+    def _evaluate(self, wish: wishes.Evaluate) -> Decision:
         return self.hands.pdp.evaluate(wish.document)
 
-    def _record(self, wish: flow.Record) -> Decision:
+    def _record(self, wish: wishes.Record) -> Decision:
         document = wish.document.body if wish.document is not None else b""
         recorded = self.hands.ledger.record(
             wish.call, wish.decision, document=document, count_limits=wish.count_limits
@@ -146,7 +146,7 @@ class CallShell:
 
     # --- asking ---
 
-    def _request(self, wish: flow.Ask) -> Approval:
+    def _request(self, wish: wishes.Ask) -> Approval:
         if not self.hands.can_ask:
             text = "this call needs a person's agreement, and nobody can be asked here"
             refused = Decision.deny("nobody_to_ask", text, revision=wish.decision.revision)
@@ -154,7 +154,7 @@ class CallShell:
             raise Denied(refused)
         return self.hands.new_approval(wish)
 
-    def _ask(self, wish: flow.Ask) -> Approval:
+    def _ask(self, wish: wishes.Ask) -> Approval:
         approval = self._request(wish)
         future = self.hands.waiters.enter(approval.id)
         try:
@@ -172,7 +172,7 @@ class CallShell:
         except FutureTimeout:
             return self._end(approval, Move.EXPIRE)
 
-    async def _aask(self, wish: flow.Ask) -> Approval:
+    async def _aask(self, wish: wishes.Ask) -> Approval:
         approval = self._request(wish) if self.hands.can_ask else await self._off_loop(self._request, wish)
         future = asyncio.wrap_future(self.hands.waiters.enter(approval.id))
         begun = self.hands.threads.submit(self._begin, approval)
@@ -215,16 +215,16 @@ class CallShell:
         except IllegalTransition:  # a person was faster
             return self.hands.ledger.approval(approval.id)
 
-    def _drop(self, wish: flow.Drop) -> None:
+    def _drop(self, wish: wishes.Drop) -> None:
         self._end(wish.approval, Move.CANCEL)
 
     # --- running ---
 
-    def _claim(self, wish: flow.Claim) -> flow.Claimed:
+    def _claim(self, wish: wishes.Claim) -> wishes.Claimed:
         approval_id = wish.approval.id if wish.approval is not None else None
         return _claimed(self.hands.ledger.claim(wish.call, approval_id))
 
-    async def _aclaim(self, wish: flow.Claim) -> flow.Claimed:
+    async def _aclaim(self, wish: wishes.Claim) -> wishes.Claimed:
         """Claim; if the run is cancelled meanwhile, give back what was claimed: nothing will run."""
         taken = self.hands.threads.submit(self._claim, wish)
         try:
@@ -233,12 +233,12 @@ class CallShell:
             await asyncio.shield(self._in_thread(self._give_back, wish, taken))
             raise
 
-    def _give_back(self, wish: flow.Claim, taken: Future[flow.Claimed]) -> None:
+    def _give_back(self, wish: wishes.Claim, taken: Future[wishes.Claimed]) -> None:
         with suppress(FumehoodError):  # it was not taken, or stays open until this process ends
             if taken.result().is_mine:
-                self._finish(flow.Finish(wish.call, "interrupted", is_claimed=True))
+                self._finish(wishes.Finish(wish.call, "interrupted", is_claimed=True))
 
-    def _run(self, wish: flow.Run) -> object:
+    def _run(self, wish: wishes.Run) -> object:
         token = _current.set(self)
         self._began = time.monotonic()
         try:
@@ -246,7 +246,7 @@ class CallShell:
         finally:
             _current.reset(token)
 
-    async def _arun(self, wish: flow.Run) -> object:
+    async def _arun(self, wish: wishes.Run) -> object:
         if not self.body.is_async:
             inside = contextvars.copy_context()
             return await self._off_loop(inside.run, self._run, wish, on=self.hands.bodies)
@@ -263,20 +263,20 @@ class CallShell:
 
     # --- after it ran ---
 
-    def _view(self, wish: flow.View) -> JSON:
+    def _view(self, wish: wishes.View) -> JSON:
         view, self._is_faithful = self.body.view(wish.result)
         return view
 
-    def _rebuild(self, wish: flow.Rebuild) -> object:
+    def _rebuild(self, wish: wishes.Rebuild) -> object:
         return self.body.rebuild(wish.result, wish.view)
 
-    def _replay(self, wish: flow.Replay) -> object:
+    def _replay(self, wish: wishes.Replay) -> object:
         return self.body.replay(wish.view)
 
-    def _is_interrupt(self, wish: flow.IsInterrupt) -> bool:
+    def _is_interrupt(self, wish: wishes.IsInterrupt) -> bool:
         return self.body.is_interrupt(wish.error)
 
-    def _finish(self, wish: flow.Finish) -> None:
+    def _finish(self, wish: wishes.Finish) -> None:
         notes = wish.call.tool.annotations
         is_kept = wish.is_kept and self._is_faithful and not notes.secret_result
         outcome = Outcome(
@@ -301,21 +301,21 @@ class CallShell:
 
 
 _PERFORM: dict[type, Callable[[CallShell, Any], object]] = {
-    flow.Bind: CallShell._bind,
-    flow.Earlier: CallShell._earlier,
-    flow.Assemble: CallShell._assemble,
-    flow.AssembleResult: CallShell._assemble_result,
-    flow.Evaluate: CallShell._evaluate,
-    flow.Record: CallShell._record,
-    flow.Ask: CallShell._ask,
-    flow.Drop: CallShell._drop,
-    flow.Claim: CallShell._claim,
-    flow.Run: CallShell._run,
-    flow.View: CallShell._view,
-    flow.Rebuild: CallShell._rebuild,
-    flow.Replay: CallShell._replay,
-    flow.IsInterrupt: CallShell._is_interrupt,
-    flow.Finish: CallShell._finish,
+    wishes.Bind: CallShell._bind,
+    wishes.Earlier: CallShell._earlier,
+    wishes.Assemble: CallShell._assemble,
+    wishes.AssembleResult: CallShell._assemble_result,
+    wishes.Evaluate: CallShell._evaluate,
+    wishes.Record: CallShell._record,
+    wishes.Ask: CallShell._ask,
+    wishes.Drop: CallShell._drop,
+    wishes.Claim: CallShell._claim,
+    wishes.Run: CallShell._run,
+    wishes.View: CallShell._view,
+    wishes.Rebuild: CallShell._rebuild,
+    wishes.Replay: CallShell._replay,
+    wishes.IsInterrupt: CallShell._is_interrupt,
+    wishes.Finish: CallShell._finish,
 }
 
 
@@ -327,7 +327,7 @@ def _cwd(call: ToolCall) -> str | None:
         return None
 
 
-def _claimed(found: Claimed) -> flow.Claimed:
+def _claimed(found: Claimed) -> wishes.Claimed:
     when = datetime.fromtimestamp(found.at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     view = parse(found.result) if found.result is not None else None
-    return flow.Claimed(found.is_mine, found.state.value, when, view, is_kept=found.result is not None)
+    return wishes.Claimed(found.is_mine, found.state.value, when, view, is_kept=found.result is not None)

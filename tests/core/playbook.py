@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fumehood import flow
+from fumehood import flow, wishes
 from fumehood.approval import Approval, State
 from fumehood.binding import Bound, define, make_call
 from fumehood.model import (
@@ -42,9 +42,9 @@ class Playbook:
 
     call: ToolCall = field(default_factory=a_call)
     replies: dict[type, Any] = field(default_factory=dict)
-    seen: list[flow.Wish[Any]] = field(default_factory=list)
+    seen: list[wishes.Wish[Any]] = field(default_factory=list)
 
-    def perform(self, wish: flow.Wish[Any]) -> Any:
+    def perform(self, wish: wishes.Wish[Any]) -> Any:
         self.seen.append(wish)
         reply = self.replies.get(type(wish), self._usual(wish))
         if isinstance(reply, list):
@@ -55,7 +55,7 @@ class Playbook:
             raise reply
         return reply
 
-    async def aperform(self, wish: flow.Wish[Any]) -> Any:
+    async def aperform(self, wish: wishes.Wish[Any]) -> Any:
         return self.perform(wish)
 
     def play(self) -> Any:
@@ -75,23 +75,23 @@ class Playbook:
     def last(self, kind: type) -> Any:
         return [w for w in self.seen if isinstance(w, kind)][-1]
 
-    def _usual(self, wish: flow.Wish[Any]) -> Any:
+    def _usual(self, wish: wishes.Wish[Any]) -> Any:
         usual: dict[type, Callable[[Any], Any]] = {
-            flow.Bind: lambda w: (self.call, Bound(self.call.args, None)),
-            flow.Earlier: lambda w: None,
-            flow.Assemble: lambda w: PolicyInput(Phase.EXECUTE_TOOL, "pay", b"{}"),
-            flow.AssembleResult: lambda w: None,
-            flow.Evaluate: lambda w: PERMIT,
-            flow.Record: lambda w: w.decision,
-            flow.Ask: lambda w: approval(State.APPROVED),
-            flow.Drop: lambda w: None,
-            flow.Claim: lambda w: flow.Claimed(True, "open", "now"),
-            flow.Run: lambda w: "result",
-            flow.View: lambda w: str(w.result),
-            flow.Rebuild: lambda w: w.view,
-            flow.Replay: lambda w: ("replayed", w.view),
-            flow.IsInterrupt: lambda w: False,
-            flow.Finish: lambda w: None,
+            wishes.Bind: lambda w: (self.call, Bound(self.call.args, None)),
+            wishes.Earlier: lambda w: None,
+            wishes.Assemble: lambda w: PolicyInput(Phase.EXECUTE_TOOL, "pay", b"{}"),
+            wishes.AssembleResult: lambda w: None,
+            wishes.Evaluate: lambda w: PERMIT,
+            wishes.Record: lambda w: w.decision,
+            wishes.Ask: lambda w: approval(State.APPROVED),
+            wishes.Drop: lambda w: None,
+            wishes.Claim: lambda w: wishes.Claimed(True, "open", "now"),
+            wishes.Run: lambda w: "result",
+            wishes.View: lambda w: str(w.result),
+            wishes.Rebuild: lambda w: w.view,
+            wishes.Replay: lambda w: ("replayed", w.view),
+            wishes.IsInterrupt: lambda w: False,
+            wishes.Finish: lambda w: None,
         }
         return usual[type(wish)](wish)
 

@@ -11,7 +11,7 @@ import pytest
 
 from core.playbook import ASK, Playbook
 from core.test_guard import POLICY, Counted
-from fumehood import Denied, Withheld, flow
+from fumehood import Denied, Withheld, wishes
 from fumehood.approval import IllegalTransition, Move, State
 from fumehood.model import Origin
 from fumehood.provenance import MAX_SOURCES, Sources, read_text
@@ -30,28 +30,28 @@ def folder_of(tmp_path: Path) -> Path:
     ("state", "code"), [(State.EXPIRED, "approval_expired"), (State.CANCELLED, "approval_cancelled")]
 )
 def test_request_that_ended_before_the_claim_says_how(state: State, code: str) -> None:
-    book = Playbook(replies={flow.Evaluate: ASK, flow.Claim: IllegalTransition(state, Move.CLAIM)})
+    book = Playbook(replies={wishes.Evaluate: ASK, wishes.Claim: IllegalTransition(state, Move.CLAIM)})
     with pytest.raises(Denied) as denied:
         book.play()
     assert denied.value.code == code and not book.ran
 
 
 def test_approval_is_dropped_if_the_call_ends_while_it_is_decided_again() -> None:
-    book = Playbook(replies={flow.Evaluate: [ASK, asyncio.CancelledError()]})
+    book = Playbook(replies={wishes.Evaluate: [ASK, asyncio.CancelledError()]})
     with pytest.raises(asyncio.CancelledError):
         book.play()
     assert book.names[-1] == "Drop"
 
 
 def test_outcome_that_cannot_be_written_for_any_reason_withholds() -> None:
-    book = Playbook(replies={flow.Finish: ValueError("hunter2")})
+    book = Playbook(replies={wishes.Finish: ValueError("hunter2")})
     with pytest.raises(Withheld) as withheld:
         book.play()
     assert withheld.value.code == "outcome_unknown" and "hunter2" not in str(withheld.value)
 
 
 def test_cancelled_body_stays_cancelled_if_its_outcome_cannot_be_written() -> None:
-    book = Playbook(replies={flow.Run: asyncio.CancelledError(), flow.Finish: ValueError("full")})
+    book = Playbook(replies={wishes.Run: asyncio.CancelledError(), wishes.Finish: ValueError("full")})
     with pytest.raises(asyncio.CancelledError):
         book.play()
 
