@@ -168,6 +168,19 @@ def test_namespaces_cannot_be_made_by_clone_either(tier: str) -> None:
     assert inside(body, tier) == ["ENOSYS", "ENOSYS"]
 
 
+@pytest.mark.parametrize("profile", ["strictest", "model-loader"])
+def test_no_other_program_starts_by_an_absolute_path_beside_the_number(tier: str, profile: str) -> None:
+    """The kernel ignores execveat's descriptor where the path is absolute, and no filter sees the path."""
+    body = """
+words = (ctypes.c_char_p * 4)(b"sh", b"-c", b"echo another program", None)
+attempt(lambda: raw(322, 1023, ctypes.c_char_p(b"/bin/sh"), words, (ctypes.c_char_p * 1)(), 0x1000))
+"""
+    outcome = confine.run(["python3", "-c", HEAD + body], profile=profile, tier=tier)
+    assert (outcome.exit.is_success, outcome.stdout) == (True, b"EPERM\n")
+    assert ("exec", "/bin/sh", "refused") in [(a.operation, a.target, a.verdict) for a in outcome.refused]
+    assert inside(body, tier, profile=profile) == ["EPERM"]
+
+
 def test_the_terminal_cannot_be_typed_into(tier: str) -> None:
     body = """
 import fcntl

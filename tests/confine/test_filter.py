@@ -27,10 +27,10 @@ from fumehood.errors import ConfinementError
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of x86-64")
 
 JOB = FilterSpec()
-STRICT = FilterSpec(fork=False, exec=False)
+STRICT = FilterSpec(fork=False, exec=False, once=True)
 WITHOUT_NAMESPACES = FilterSpec(attributes=False, pidfd=False)
 WITHOUT_SCOPES = FilterSpec(attributes=False, pidfd=False, signals=False)
-OBSERVING = FilterSpec(exec=False, observe=True)
+OBSERVING = FilterSpec(exec=False, once=True, observe=True)
 PDP = FilterSpec(kind="pdp")
 EVERY = (JOB, STRICT, WITHOUT_NAMESPACES, WITHOUT_SCOPES, OBSERVING, PDP)
 
@@ -157,15 +157,16 @@ def test_without_exec_only_the_opened_program_starts() -> None:
     assert answer(STRICT, "execveat", EXEC_ONCE_FD, 0, 0, 0, 0x1000) == ALLOW
     assert answer(STRICT, "execveat", EXEC_ONCE_FD, 0, 0, 0, 0) != ALLOW
     assert answer(STRICT, "execveat", 5, 0, 0, 0, 0x1000) != ALLOW
+    assert answer(FilterSpec(exec=False), "execveat", EXEC_ONCE_FD, 0, 0, 0, 0x1000) == EPERM
+    assert simulate(compile_observer(STRICT), number("execveat")) == NOTIFY
     assert answer(JOB, "execve") == ALLOW
 
 
 def test_observed_calls_reach_the_supervisor_and_not_a_refusal_before_it() -> None:
     """The strictest answer of several filters wins: EPERM below would hide the attempt."""
-    held = compile_observer()
-    for n, name in observed_numbers():
-        if name != "execveat":
-            assert simulate(held, n) == NOTIFY
+    held = compile_observer(OBSERVING)
+    for n, _ in observed_numbers():
+        assert simulate(held, n) == NOTIFY
     assert answer(OBSERVING, "execve") == ALLOW
     assert answer(OBSERVING, "socket", 2, 1) == ALLOW
     assert answer(OBSERVING, "socket", 16, 3) != ALLOW  # netlink

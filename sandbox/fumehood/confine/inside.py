@@ -114,10 +114,8 @@ def _filter(channel: socket.socket, setup: Setup) -> None:
         listener = syscalls.load_filter(setup.observer, listener=True) if setup.observer else -1
     with layer("seccomp"):
         syscalls.load_filter(setup.program)
-    if listener >= 0:
-        wire.send(channel, {"active": ["landlock", "observe", "seccomp"]}, fds=(listener,))
-    else:
-        wire.send(channel, {"active": ["landlock", "seccomp"]})
+    active = ["landlock", *(["observe"] * setup.plan.observe), "seccomp"]
+    wire.send(channel, {"active": active}, fds=(listener,) if listener >= 0 else ())
 
 
 def _found(fields: dict[str, Any]) -> str | None:

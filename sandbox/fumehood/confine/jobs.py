@@ -129,6 +129,7 @@ class Jail:
             writable=tuple(writable),
             private=tuple(folder for folder in plan["folders"] if folder != workdir),
             has_network_namespace=self.is_isolated,
+            starts_left=0 if self.setup.fields["is_source"] else 1,
         )
 
     def kill(self) -> None:

@@ -38,6 +38,7 @@ _PATHS: Final = {
     "openat": (1, 0),
     "creat": (0, -1),
     "execve": (0, -1),
+    "execveat": (1, 0),
     "unlink": (0, -1),
     "unlinkat": (1, 0),
     "rename": (1, -1),
@@ -73,6 +74,7 @@ class Observer:
     writable: tuple[str, ...]
     private: tuple[str, ...]
     has_network_namespace: bool
+    starts_left: int = 0  # of the one program, by code of ours before anything of the caller's runs
     seen: dict[Attempt, int] = field(default_factory=dict)
     dropped: int = 0
 
@@ -132,7 +134,10 @@ class Observer:
 
     def _judge(self, name: str, pid: int, args: tuple[int, ...]) -> tuple[Attempt | None, int]:
         """The attempt, if it is one worth recording, and the errno to answer; 0 lets the kernel decide."""
-        if name == "execve":
+        if name == "execveat" and self.starts_left:
+            self.starts_left -= 1
+            return None, 0
+        if name in ("execve", "execveat"):
             return Attempt("exec", self._path(pid, name, args), "refused"), errno.EPERM
         if name == "socket":
             return self._socket(args)

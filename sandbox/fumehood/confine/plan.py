@@ -305,7 +305,7 @@ def _environment(profile: Profile, host: Host, place: str) -> tuple[tuple[str, s
     return tuple(sorted({**fixed, **profile.env}.items()))
 
 
-def filter_spec(plan: Plan, *, profile: Profile, landlock_abi: int) -> FilterSpec:
+def filter_spec(plan: Plan, *, profile: Profile, landlock_abi: int, is_source: bool = False) -> FilterSpec:
     """Which filter the plan needs, given what this kernel's Landlock bounds by itself."""
     from fumehood.confine.seccomp import FilterSpec
 
@@ -313,6 +313,7 @@ def filter_spec(plan: Plan, *, profile: Profile, landlock_abi: int) -> FilterSpe
     return FilterSpec(
         fork=profile.fork,
         exec=profile.exec,
+        once=not profile.exec and not is_source,
         observe=profile.observe,
         attributes=full,
         signals=full or landlock_abi >= 6,

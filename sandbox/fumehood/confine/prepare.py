@@ -87,7 +87,7 @@ def order(spec: Spec, profile: Profile, *, spawner: Spawner, owned: contextlib.E
     is_shared = not (mounts or workdir or profile.read or profile.write)
     fields = {
         **setup,
-        "calls": observed_numbers() if profile.observe else [],
+        "calls": observed_numbers() if setup["observer"] else [],
         "key": _digest(setup) if is_shared else "",
         "argv": None if spec.argv is None else list(spec.argv),
         "args": list(spec.args),
@@ -104,12 +104,13 @@ def order(spec: Spec, profile: Profile, *, spawner: Spawner, owned: contextlib.E
 
 def _setup(spec: Spec, profile: Profile, plan: Plan, spawner: Spawner) -> dict[str, Any]:
     """What a jail is made from, whatever job it will get."""
-    wanted = plans.filter_spec(plan, profile=profile, landlock_abi=spawner.landlock_abi)
+    is_source = spec.source is not None
+    wanted = plans.filter_spec(plan, profile=profile, landlock_abi=spawner.landlock_abi, is_source=is_source)
     return {
         "plan": plan.to_wire(),
         "program": _text(compile_filter(wanted)),
-        "observer": _text(compile_observer()) if profile.observe else "",
-        "is_source": spec.source is not None,
+        "observer": _text(compile_observer(wanted)),
+        "is_source": is_source,
     }
 
 

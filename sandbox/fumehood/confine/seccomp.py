@@ -69,7 +69,8 @@ class FilterSpec:
 
     kind: str = "job"  # or "pdp", which has no other choice
     fork: bool = True
-    exec: bool = True  # else only the one that the supervisor opened (EXEC_ONCE_FD), never another
+    exec: bool = True  # may start programs
+    once: bool = False  # without `exec`: the program itself is started, once; the supervisor counts
     observe: bool = False  # a second filter holds attempts for the supervisor, which refuses exec and sockets
     attributes: bool = True  # chmod, chown, utime, xattr: Landlock does not cover them
     signals: bool = True  # kill: only where a namespace or Landlock bounds whom it reaches
@@ -219,11 +220,16 @@ def _clones(spec: FilterSpec) -> tuple[Rule, ...]:
 
 
 def _execs(spec: FilterSpec) -> tuple[Rule, ...]:
-    """Without `exec`, only the file under EXEC_ONCE_FD; observed, the supervisor refuses execve."""
+    """Without `exec`, only the file under EXEC_ONCE_FD; observed, the supervisor refuses execve.
+
+    An absolute path makes the kernel ignore that number, and a filter cannot see the path: so the
+    supervisor holds this call, and lets it pass once, before anything of the caller's has run.
+    """
     if spec.exec:
         return _allow(["execve", "execveat"])
     once = Rule("execveat", Answer.ALLOW, (Match(0, EXEC_ONCE_FD), Match(4, _AT_EMPTY_PATH)))
-    return Rule("execve", Answer.ALLOW if spec.observe else Answer.EPERM), once
+    program = once if spec.once else Rule("execveat", Answer.EPERM)
+    return Rule("execve", Answer.ALLOW if spec.observe else Answer.EPERM), program
 
 
 def _modes(attributes: bool) -> tuple[Rule, ...]:
@@ -300,9 +306,10 @@ def rules(spec: FilterSpec) -> tuple[Rule, ...]:
     return _pdp_rules() if spec.kind == "pdp" else _job_rules(spec)
 
 
-def observed_rules() -> tuple[Rule, ...]:
-    """The second filter of an observed profile: everything passes but the calls that the supervisor holds."""
-    return tuple(Rule(name, Answer.NOTIFY) for name in OBSERVED if name != "execveat")
+def observed_rules(spec: FilterSpec) -> tuple[Rule, ...]:
+    """The second filter: everything passes but the calls that the supervisor holds. Empty without any."""
+    attempts = [name for name in OBSERVED if name != "execveat"] if spec.observe else []
+    return tuple(Rule(name, Answer.NOTIFY) for name in (*attempts, *(["execveat"] * spec.once)))
 
 
 @lru_cache(maxsize=32)
@@ -315,10 +322,11 @@ def compile_filter(spec: FilterSpec) -> bytes:
     return compile_rules(rules(spec), default=Answer.ENOSYS)
 
 
-@lru_cache(maxsize=1)
-def compile_observer() -> bytes:
-    """The BPF program that hands the observed calls to the supervisor."""
-    return compile_rules(observed_rules(), default=Answer.ALLOW)
+@lru_cache(maxsize=32)
+def compile_observer(spec: FilterSpec) -> bytes:
+    """The BPF program that hands the held calls of *spec* to the supervisor; empty where it holds none."""
+    held = observed_rules(spec)
+    return compile_rules(held, default=Answer.ALLOW) if held else b""
 
 
 def observed_numbers() -> tuple[tuple[int, str], ...]:
