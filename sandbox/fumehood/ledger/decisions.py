@@ -18,6 +18,7 @@ __all__ = ["Written", "effective", "past", "write"]
 
 _HISTORY = 50
 _WINDOWS_S = (60, 3600)
+_KEPT_S = 600.0  # spends are kept so long at least, for a rule with a longer window that comes later
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def _spend(db: sqlite3.Connection, limit: Limit, now: float) -> None:
     """Count it. Times under a key never run backwards, even if the clock does."""
     row = db.execute("SELECT last_at, total, horizon_s FROM limits WHERE key = ?", (limit.key,)).fetchone()
     last_at, total, horizon_s = row or (now, 0, 0.0)
-    at, cost, horizon_s = max(now, last_at), limits.as_units(limit.cost), max(horizon_s, limit.per_s)
+    at, cost, horizon_s = max(now, last_at), limits.as_units(limit.cost), max(horizon_s, limit.per_s, _KEPT_S)
     db.execute("INSERT OR REPLACE INTO limits VALUES (?, ?, ?, ?)", (limit.key, at, total + cost, horizon_s))
     if int(at) != int(last_at):  # once a second is often enough to throw away what has left every window
         db.execute("DELETE FROM spends WHERE key = ? AND at <= ?", (limit.key, at - horizon_s))
