@@ -186,6 +186,32 @@ os.symlink('/etc/passwd', 'evil.txt'); os.symlink('/etc', 'folder'); os.mkfifo('
     assert {a.path: a.body for a in outcome.artifacts} == {"a.txt": b"a", "d/b.txt": b"b"}
 
 
+UNREADABLE = "import os; open('a', 'w'); os.mkdir('d'); open('d/b', 'w'); os.chmod({!r}, {})"
+
+
+@pytest.mark.parametrize(
+    ("change", "found"), [(("d", 0o444), ["a"]), (("a", 0), ["d/b"]), ((".", 0), []), ((".", 0o444), [])]
+)
+def test_files_that_a_job_made_unreadable_are_left_out(change: tuple[str, int], found: list[str]) -> None:
+    """It has run: nothing that it does may look as if the host had refused."""
+    outcome = confine.python(UNREADABLE.format(*change), artifacts=["*"])
+    assert outcome.exit.is_success, outcome.stderr
+    assert [a.path for a in outcome.artifacts] == found
+
+
+def test_files_are_collected_whatever_one_file_or_all_memory_may_be(tier: str) -> None:
+    source = "for i in range(12): open(f'{i:02}', 'wb').write(bytes([i]) * (1 << 20))"
+    limits = {"file_bytes": 1 << 20, "memory_bytes": 32 << 20}
+    outcome = confine.python(source, artifacts=["*"], limits=limits, tier=tier)
+    assert [a.body for a in outcome.artifacts] == [bytes([i]) * (1 << 20) for i in range(12)]
+
+
+def test_long_orders_are_no_files_of_the_job(tier: str) -> None:
+    options = {"argv": ["x" * 70_000], "limits": {"file_bytes": 0}}
+    outcome = confine.python("import sys; print(len(sys.argv[1]))", tier=tier, **options)
+    assert outcome.stdout == b"70000\n"
+
+
 @pytest.mark.parametrize(
     "options",
     [

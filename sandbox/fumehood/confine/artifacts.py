@@ -1,18 +1,18 @@
 """Collecting the files that a job left: inside the jail, after the job, without following any link.
 
-Every step down is by descriptor with O_NOFOLLOW, so that a link planted in the way leads nowhere; what is
-not a regular file is left out.
+Every step down is by descriptor with O_NOFOLLOW, so that a link planted in the way leads nowhere. What is
+not a regular file is left out, and so is what cannot be read: the job may have made it so.
 """
 
 # descriptors, not paths
 
 from __future__ import annotations
 
-import base64
+import contextlib
 import fnmatch
-import json
 import os
 import stat
+import struct
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -22,6 +22,9 @@ from fumehood.confine.outcome import Artifact
 MOST_BYTES: Final = 32 << 20
 MOST_FILES: Final = 256
 _MOST_LEVELS: Final = 16
+_CHUNK_BYTES: Final = 1 << 20
+#: Before each file: how long its path and its body are.
+_HEAD: Final = struct.Struct("=IQ")
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -29,65 +32,83 @@ _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_
 def collect(folder: str, patterns: Sequence[str]) -> int:
     """A sealed memory file with every regular file whose relative path matches; -1 if none was asked for.
 
-    At most MOST_FILES files and MOST_BYTES bytes; what is over is left out.
+    At most MOST_FILES files and MOST_BYTES bytes; what is over is left out. Nothing in *folder* may move.
     """
     if not patterns:
         return -1
-    found: list[tuple[str, str]] = []
-    room = MOST_BYTES
-    root = os.open(folder, _FOLDER)
-    try:
-        for path, body in _walk(root, "", patterns, levels=_MOST_LEVELS):
-            if len(body) > room or len(found) >= MOST_FILES:
-                continue
-            room -= len(body)
-            found.append((path, base64.b64encode(body).decode()))
-    finally:
-        os.close(root)
-    return syscalls.sealed_memfd(json.dumps(found).encode())
+    target = syscalls.memfd()
+    room, files = MOST_BYTES, 0
+    with contextlib.suppress(OSError):  # the folder itself cannot be read
+        for path, file in _walk(os.open(folder, _FOLDER), "", patterns, levels=_MOST_LEVELS):
+            size = os.fstat(file).st_size
+            if size <= room and files < MOST_FILES:
+                _append(target, os.fsencode(path), file, size)
+                room, files = room - size, files + 1
+    syscalls.seal(target)
+    return target
+
+
+def _append(target: int, path: bytes, file: int, size: int) -> None:
+    os.write(target, _HEAD.pack(len(path), size) + path)
+    while size:
+        part = os.read(file, min(size, _CHUNK_BYTES))
+        if not part:  # shorter than it said: the rest reads as zeros
+            os.ftruncate(target, os.lseek(target, size, os.SEEK_CUR))
+            break
+        size -= os.write(target, part)
 
 
 def read(fd: int) -> tuple[Artifact, ...]:
     """What `collect` wrote; closes *fd*."""
     try:
-        found = json.loads(syscalls.read_memfd(fd, limit_bytes=2 * MOST_BYTES + (1 << 20)))
+        limit = MOST_BYTES + MOST_FILES * (_HEAD.size + 16 * 256)
+        body = memoryview(syscalls.read_memfd(fd, limit_bytes=limit))
     finally:
         os.close(fd)
-    return tuple(Artifact(path, base64.b64decode(body)) for path, body in found)
+    found = []
+    while body:
+        name, size = _HEAD.unpack_from(body)
+        middle, end = _HEAD.size + name, _HEAD.size + name + size
+        found.append(Artifact(os.fsdecode(bytes(body[_HEAD.size : middle])), bytes(body[middle:end])))
+        body = body[end:]
+    return tuple(found)
 
 
-def _walk(folder: int, prefix: str, patterns: Sequence[str], *, levels: int) -> Iterator[tuple[str, bytes]]:
-    for name in sorted(os.listdir(folder)):
-        path = prefix + name
-        kind = stat.S_IFMT(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-        if kind == stat.S_IFDIR and levels:
-            yield from _below(folder, name, path, patterns, levels=levels - 1)
-        elif kind == stat.S_IFREG and any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns):
-            body = _body(folder, name)
-            if body is not None:
-                yield path, body
-
-
-def _below(
-    folder: int, name: str, path: str, patterns: Sequence[str], *, levels: int
-) -> Iterator[tuple[str, bytes]]:
+def _walk(folder: int, prefix: str, patterns: Sequence[str], *, levels: int) -> Iterator[tuple[str, int]]:
+    """Paths and open files; closes *folder*."""
     try:
-        inner = os.open(name, _FOLDER, dir_fd=folder)
-    except OSError:  # unreadable, or replaced meanwhile: not a folder that we follow
-        return
-    try:
-        yield from _walk(inner, path + "/", patterns, levels=levels)
+        for name in sorted(os.listdir(folder)):
+            path = prefix + name
+            kind = _kind(folder, name)
+            if kind == stat.S_IFDIR and levels:
+                with contextlib.suppress(OSError):
+                    inner = os.open(name, _FOLDER, dir_fd=folder)
+                    yield from _walk(inner, path + "/", patterns, levels=levels - 1)
+            elif kind == stat.S_IFREG and any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns):
+                with _opened(folder, name) as file:
+                    if file >= 0:
+                        yield path, file
     finally:
-        os.close(inner)
+        os.close(folder)
 
 
-def _body(folder: int, name: str) -> bytes | None:
+def _kind(folder: int, name: str) -> int:
+    """The type of what is there; 0 where it cannot be seen."""
+    try:
+        return stat.S_IFMT(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except OSError:
+        return 0
+
+
+@contextlib.contextmanager
+def _opened(folder: int, name: str) -> Iterator[int]:
+    """The regular file *name*; -1 where it is none or cannot be read."""
     try:
         fd = os.open(name, _FILE, dir_fd=folder)
     except OSError:
-        return None
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return None
-        body = file.read(MOST_BYTES + 1)
-        return body if len(body) <= MOST_BYTES else None
+        yield -1
+        return
+    try:
+        yield fd if stat.S_ISREG(os.fstat(fd).st_mode) else -1
+    finally:
+        os.close(fd)

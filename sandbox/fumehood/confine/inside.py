@@ -61,7 +61,8 @@ def _settle(
     early = _take(orders) if is_one_program else None
     program = _opened_program(early[0]) if early else -1
     with layer("rlimits"):
-        set_limit("NOFILE", dict(plan.rlimits)["NOFILE"])
+        for name in ("NOFILE", "FSIZE"):
+            set_limit(name, dict(plan.rlimits)[name])
     with layer("landlock"):
         _landlock(setup)
     _filter(channel, setup)

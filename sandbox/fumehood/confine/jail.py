@@ -144,10 +144,11 @@ def _apply(setup: Setup) -> list[str]:
 
 
 def _limit(plan: Plan) -> None:
-    """Everything but the number of open files, which `job` sets when its program is open."""
+    """Everything but what `job` sets itself: the number of open files, when its program is open, and the
+    size of a file, which bounds also the memory files in which this process sends large messages."""
     more = 2 if plan.tier == "full" else procs.count_of_user(os.getuid())
     for name, value in plan.rlimits:
-        if name != "NOFILE":
+        if name not in ("NOFILE", "FSIZE"):
             set_limit(name, value + more if name == "NPROC" else value)
 
 

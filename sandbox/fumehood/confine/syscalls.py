@@ -244,20 +244,30 @@ def execveat(fd: int, argv: list[bytes], env: list[bytes]) -> None:
 # --- descriptors and messages ----------------------------------------------------------------------
 
 
-def sealed_memfd(body: bytes, *, name: str = "fumehood") -> int:
-    """A read-only, unshrinkable memory file holding *body*, rewound."""
+def memfd(name: str = "fumehood") -> int:
+    """An empty memory file that may be sealed and never executed."""
     try:
-        fd = os.memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL)
+        return os.memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL)
     except OSError as error:
         if error.errno != errno.EINVAL:  # before Linux 6.3 the kernel does not know MFD_NOEXEC_SEAL
             raise
-        fd = os.memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)
+        return os.memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)
+
+
+def sealed_memfd(body: bytes) -> int:
+    """A read-only, unshrinkable memory file holding *body*, rewound."""
+    fd = memfd()
     view = memoryview(body)
     while view:
         view = view[os.write(fd, view) :]
+    seal(fd)
+    return fd
+
+
+def seal(fd: int) -> None:
+    """Make the memory file *fd* read-only for good, and rewind it."""
     fcntl.fcntl(fd, F_ADD_SEALS, SEAL_ALL)
     os.lseek(fd, 0, os.SEEK_SET)
-    return fd
 
 
 def read_memfd(fd: int, *, limit_bytes: int) -> bytes:
