@@ -281,3 +281,55 @@ def test_a_bomb_of_forks_ends_with_its_job(tier: str) -> None:
     outcome = confine.python(source, limits={"processes": 16}, timeout_s=1.0, tier=tier)
     assert outcome.exit.kind in ("deadline", "processes", "memory")
     assert confine.python("print('after')", tier=tier).stdout == b"after\n"
+
+
+def test_shared_memory_that_is_let_go_of_still_counts(tier: str) -> None:
+    """Its pages stay, in nobody's resident size."""
+    source = """
+import ctypes, mmap, time
+kept = []
+for i in range(24):
+    kept.append(mmap.mmap(-1, 8 << 20))
+    for at in range(0, 8 << 20, 4096): kept[-1][at] = 1
+    where = ctypes.addressof(ctypes.c_char.from_buffer(kept[-1]))
+    ctypes.CDLL(None).prctl(0x53564D41, 0, ctypes.c_ulong(where), ctypes.c_ulong(8 << 20), b"libc.so")
+    kept[-1].madvise(mmap.MADV_DONTNEED)
+time.sleep(10)
+"""
+    assert confine.python(source, limits={"memory_bytes": 64 << 20}, tier=tier).exit.kind == "memory"
+
+
+def test_pages_cannot_be_parked_in_pipes(tier: str) -> None:
+    """One byte of a huge page in a pipe keeps the whole page, and nobody's size shows it."""
+    assert inside("r, w = os.pipe()\nattempt(lambda: raw(278, w, 0, 0, 0))", tier) == ["EPERM"]
+
+
+def test_nobody_hides_from_the_supervisor(tier: str) -> None:
+    """A process that is not dumpable cannot be looked into: PR_SET_DUMPABLE is 4."""
+    assert inside("print(libc.prctl(4, 0, 0, 0, 0), libc.prctl(3, 0, 0, 0, 0))", tier) == ["-1", "1"]
+
+
+DEEP = "import os\nfor i in range({}):\n    os.mkdir('d' * 200); os.chdir('d' * 200)\n"
+HIDDEN = "import os\nos.umask(0); os.mkdir('d', 0o300); os.chdir('d')\n"
+FILL = "import time\nfor i in range(16): open(str(i), 'wb').write(bytes(1 << 20))\ntime.sleep(10)"
+
+
+@pytest.mark.parametrize("place", [DEEP.format(40), DEEP.format(120), HIDDEN])
+@pytest.mark.parametrize("has_workdir", [False, True])
+def test_without_namespaces_what_lies_deep_or_unreadable_is_measured(
+    place: str, has_workdir: bool, tmp_path: Path
+) -> None:
+    if has_workdir and os.geteuid() != 0:
+        pytest.skip("an ordinary user's folder is not copied")
+    options = {"workdir": tmp_path} if has_workdir else {}
+    outcome = confine.python(place + FILL, tier="no-userns", limits={"disk_bytes": 4 << 20}, **options)
+    assert outcome.exit.kind == "disk"
+
+
+@pytest.mark.parametrize("place", [DEEP.format(600), HIDDEN + "open('x', 'w')"])
+def test_a_private_folder_is_removed_however_it_was_left(place: str) -> None:
+    source = f"import os\nprint(os.getcwd(), flush=True)\n{place}"
+    outcome = confine.python(source, tier="no-userns")
+    assert outcome.exit.kind in ("exited", "disk")
+    assert not Path(outcome.stdout.decode().strip()).exists()
+    assert confine.python("print('after')", tier="no-userns").stdout == b"after\n"

@@ -1,12 +1,23 @@
-"""A job's private folder on the host's own disk, for the tier that has no memory file systems."""
+"""A job's private folder on the host's own disk, for the tier that has no memory file systems.
+
+What lies in it is the job's: trees deeper than any path may be long, folders that their owner cannot read.
+Every step is by descriptor and follows no link.
+"""
 
 # runs in the spawner and in jails, which load no pathlib
-# ruff: noqa: PTH102, PTH106
+# ruff: noqa: PTH101, PTH102, PTH106, PTH208
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
+from typing import Final
+
+#: Deeper trees are neither measured nor copied: a job that makes one is over its limit.
+MOST_LEVELS: Final = 100
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_HANDLE: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def make() -> str:
@@ -17,37 +28,86 @@ def make() -> str:
 
 
 def remove(path: str) -> None:
-    """Remove *path* and what is in it, by descriptor, following no link. What is gone is no error."""
+    """Remove *path* and what is in it. Nobody may be at work in it any more; what is gone is no error."""
     with contextlib.suppress(FileNotFoundError):
-        for _, folders, files, here in os.fwalk(path, topdown=False, onerror=None):
-            for name in files:
-                with contextlib.suppress(OSError):
-                    os.unlink(name, dir_fd=here)
-            for name in folders:
-                _remove_entry(name, here)
+        top = os.open(path, _FOLDER)
+        try:
+            _empty(top)
+        finally:
+            os.close(top)
         with contextlib.suppress(OSError):
             os.rmdir(path)
 
 
-def _remove_entry(name: str, here: int) -> None:
-    """A folder, or a link to one, which `fwalk` counts among the folders."""
+def _empty(top: int) -> None:
+    """Each folder's own folders are moved up to *top* before it goes, so that no depth is too great."""
+    while names := os.listdir(top):
+        for name in names:
+            if not _is_folder(name, top):
+                os.unlink(name, dir_fd=top)
+                continue
+            inner = _opened(name, top)
+            try:
+                for below in os.listdir(inner):
+                    os.rename(below, os.urandom(16).hex(), src_dir_fd=inner, dst_dir_fd=top)
+            finally:
+                os.close(inner)
+            os.rmdir(name, dir_fd=top)
+
+
+def _is_folder(name: str, where: int) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=where, follow_symlinks=False).st_mode)
+
+
+def _opened(name: str, where: int) -> int:
+    """The folder *name*, made readable for its owner, which we are, if it was not. Raises OSError."""
+    with contextlib.suppress(PermissionError):
+        return _private(os.open(name, _FOLDER, dir_fd=where))
+    handle = os.open(name, _HANDLE, dir_fd=where)
     try:
-        os.rmdir(name, dir_fd=here)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(name, dir_fd=here)
+        os.chmod(f"/proc/self/fd/{handle}", 0o700)
+        return os.open(f"/proc/self/fd/{handle}", _FOLDER & ~os.O_NOFOLLOW)
+    finally:
+        os.close(handle)
+
+
+def _private(folder: int) -> int:
+    """*folder*, in which its owner may do everything."""
+    if os.fstat(folder).st_mode & 0o700 != 0o700:
+        os.fchmod(folder, 0o700)
+    return folder
 
 
 def use(folder: str, *, most: int) -> tuple[int, int]:
-    """Bytes and entries below *folder*, links not followed; stops counting beyond *most* entries."""
+    """Bytes and entries below *folder*. A count over *most*: too many, too deep, or out of our reach."""
+    try:
+        return _use(os.open(folder, _FOLDER), most=most, levels=MOST_LEVELS)
+    except FileNotFoundError:
+        return 0, 0
+    except OSError:
+        return 0, most + 1
+
+
+def _use(folder: int, *, most: int, levels: int) -> tuple[int, int]:
+    """As `use`; closes *folder*."""
     size = count = 0
-    waiting = [folder]
-    while waiting and count <= most:
-        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                count += 1
-                with contextlib.suppress(FileNotFoundError):
-                    size += entry.stat(follow_symlinks=False).st_blocks * 512
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
+    try:
+        for name in os.listdir(folder):
+            count += 1
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                size += status.st_blocks * 512
+                if stat.S_ISDIR(status.st_mode):
+                    below = _use_below(name, folder, most=most - count, levels=levels)
+                    size, count = size + below[0], count + below[1]
+            if count > most:
+                break
+    finally:
+        os.close(folder)
     return size, count
+
+
+def _use_below(name: str, folder: int, *, most: int, levels: int) -> tuple[int, int]:
+    if not levels:
+        return 0, most + 1
+    return _use(_opened(name, folder), most=most, levels=levels - 1)

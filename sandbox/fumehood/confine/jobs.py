@@ -20,6 +20,7 @@ from fumehood.confine.outcome import Attempt
 _CHECK_S: Final = 0.05
 _MEASURE_S: Final = 0.5
 _MOST_TOLD: Final = 64
+_MOST_COPIED: Final = 10_000_000
 _SIGSYS: Final = 31
 _SIGXCPU: Final = 24
 
@@ -179,8 +180,17 @@ class Jail:
 
 def _with_private_folder(plan: dict[str, Any], folder: str) -> dict[str, Any]:
     env = [(name, value or folder) for name, value in plan["env"]]
-    bind = {"path": folder, "writable": True, "handle": -1, "inode": [0, 0]}
+    bind = {"path": folder, "writable": True, "handle": -1, "inode": [0, 0], "is_staged": False}
     return {**plan, "workdir": folder, "private": folder, "env": env, "binds": [*plan["binds"], bind]}
+
+
+def _holds_more(pids: list[int], most: int) -> bool:
+    """The quick sum first, which counts twice what processes share."""
+    return sum(map(procs.memory_bytes, pids)) > most and sum(map(procs.own_share_bytes, pids)) > most
+
+
+def _shares_more(pids: list[int], most: int) -> bool:
+    return sum(map(procs.shareable_bytes, pids)) > most and procs.shared_bytes(pids) > most
 
 
 class Job:
@@ -202,6 +212,7 @@ class Job:
         self.streams: tuple[Keep, ...] = ()
         self.stopped = ""
         self._told = 0
+        self._had = (0, 0)  # bytes and entries of a copied folder before the job
         self._jail: Jail | None = None
         self._began = time.monotonic()
         self._next_check = self._next_measure = self._began + _CHECK_S
@@ -209,6 +220,8 @@ class Job:
     def begin(self, jail: Jail) -> None:
         """Give the job to *jail*. The clock starts."""
         self._jail, jail.job = jail, self
+        if copied := self._copied():
+            self._had = folders.use(copied, most=_MOST_COPIED)
         out_r, out_w = os.pipe()
         err_r, err_w = os.pipe()
         cap = self.setup.plan["output_bytes"]
@@ -247,15 +260,19 @@ class Job:
         elif now >= self._next_check and self._jail.pid:
             self._next_check = now + _CHECK_S
             self._check_use(procs.descendants(self._jail.pid))
-            self._check_disk(self._jail.private_folder, now)
+            self._check_disk(self._jail.private_folder or self._copied(), now)
 
     def _check_use(self, pids: list[int]) -> None:
         plan = self.setup.plan
         most = plan["memory_bytes"]
         if len(pids) > plan["processes"] + 1:
             self.stop("processes")
-        elif sum(map(procs.memory_bytes, pids)) > most and sum(map(procs.own_share_bytes, pids)) > most:
+        elif _holds_more(pids, most) or _shares_more(pids, most):
             self.stop("memory")
+
+    def _copied(self) -> str:
+        """The copy of the caller's folder that was made for this job; "" where there is none."""
+        return next((bind["path"] for bind in self.setup.plan["binds"] if bind["is_staged"]), "")
 
     def _check_disk(self, folder: str, now: float) -> None:
         """A folder on the host's own disk has no size of its own: it is measured, twice a second."""
@@ -263,8 +280,10 @@ class Job:
             return
         self._next_measure = now + _MEASURE_S
         plan = self.setup.plan
-        size, count = folders.use(folder, most=plan["inodes"])
-        if size > plan["disk_bytes"] or count > plan["inodes"]:
+        had_bytes, had_entries = self._had
+        most = had_entries + plan["inodes"]
+        size, count = folders.use(folder, most=most)
+        if size > had_bytes + plan["disk_bytes"] or count > most:
             self.stop("disk")
 
     def tell(self, attempt: Attempt) -> None:

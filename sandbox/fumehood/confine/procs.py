@@ -8,6 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from typing import Final
+
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+#: How /proc/PID/maps names MAP_SHARED | MAP_ANONYMOUS, without and with a name of the process's own.
+_SHARED_MEMORY: Final = (b"/dev/zero", b"[anon_shmem:")
 
 
 def children(pid: int) -> list[int]:
@@ -50,6 +55,40 @@ def own_share_bytes(pid: int) -> int:
     return (
         sum(int(line.split()[1]) for line in lines if line.startswith((b"Pss_Anon:", b"Pss_Shmem:"))) * 1024
     )
+
+
+def shareable_bytes(pid: int) -> int:
+    """Address space that may be shared with others: quick, and never less than what is. 0 if it has ended."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            words = file.read().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return (int(words[0]) - int(words[5])) * _PAGE_BYTES
+
+
+def shared_bytes(pids: list[int]) -> int:
+    """Size of all shared anonymous memory that *pids* map, each counted once.
+
+    Its pages stay when a process lets go of them (MADV_DONTNEED, an end, an unmapping by one of several) and
+    are then in nobody's resident size. Where a process cannot be looked into, all that may be shared counts.
+    """
+    sizes: dict[bytes, int] = {}
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/maps", "rb") as file:
+                lines = file.read().splitlines()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        except PermissionError:
+            sizes[b"%d" % pid] = shareable_bytes(pid)
+            continue
+        for line in lines:
+            span, rights, offset, _, inode, *name = line.split(None, 5)
+            if rights.endswith(b"s") and name and name[0].startswith(_SHARED_MEMORY):
+                start, end = (int(word, 16) for word in span.split(b"-"))
+                sizes[inode] = max(sizes.get(inode, 0), int(offset, 16) + end - start)
+    return sum(sizes.values())
 
 
 def kill_all(pids: list[int]) -> None:

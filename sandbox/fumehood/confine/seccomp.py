@@ -102,7 +102,7 @@ open openat stat lstat newfstatat statx access faccessat faccessat2 readlink rea
 getdents getdents64
 getcwd chdir fchdir rename renameat renameat2 link linkat unlink unlinkat symlink symlinkat rmdir
 truncate ftruncate fallocate fsync fdatasync sync_file_range syncfs fadvise64 readahead copy_file_range
-sendfile splice tee vmsplice statfs fstatfs flock umask
+sendfile splice tee statfs fstatfs flock umask
 dup dup2 dup3 pipe pipe2 epoll_create epoll_create1 epoll_ctl eventfd eventfd2 signalfd signalfd4
 timerfd_create timerfd_settime timerfd_gettime
 timer_create timer_settime timer_gettime timer_getoverrun timer_delete
@@ -128,7 +128,7 @@ ptrace process_vm_readv process_vm_writev process_madvise kcmp pidfd_getfd
 mount umount2 pivot_root chroot open_tree move_mount fsopen fsconfig fsmount fspick mount_setattr
 unshare setns name_to_handle_at open_by_handle_at bpf perf_event_open userfaultfd
 keyctl add_key request_key io_uring_setup io_uring_enter io_uring_register seccomp
-memfd_create memfd_secret init_module finit_module delete_module kexec_load kexec_file_load reboot
+memfd_create memfd_secret vmsplice init_module finit_module delete_module kexec_load kexec_file_load reboot
 swapon swapoff acct quotactl quotactl_fd settimeofday clock_settime clock_adjtime adjtimex
 sethostname setdomainname
 syslog vhangup iopl ioperm modify_ldt lookup_dcookie fanotify_init fanotify_mark
@@ -147,7 +147,6 @@ _FCNTLS: Final = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1031, 1032, 1033, 10
 _PRCTLS: Final = (
     2,
     3,
-    4,
     15,
     16,
     21,

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from fumehood.confine import folders
 from fumehood.errors import ConfinementError
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -44,7 +45,7 @@ class Copy:
         finally:
             os.close(copy)
             os.close(home)
-            shutil.rmtree(self.folder)
+            folders.remove(self.folder)
 
 
 def copy_for(path: str, *, owner: int, most_bytes: int) -> Copy:
@@ -56,7 +57,7 @@ def copy_for(path: str, *, owner: int, most_bytes: int) -> Copy:
     folder = f"/tmp/fumehood-{os.urandom(8).hex()}"  # noqa: S108 — made here, or an error
     os.mkdir(folder, 0o700)
     copy = Copy(folder, path, most_bytes)
-    weakref.finalize(copy, shutil.rmtree, folder, ignore_errors=True)  # if nobody waits for the job
+    weakref.finalize(copy, folders.remove, folder)  # if nobody waits for the job
     source, target = os.open(path, _FOLDER), os.open(folder, _FOLDER)
     try:
         used = _copy_into(source, target, "", owner=owner, room=most_bytes, stamps=copy.stamps)
@@ -65,7 +66,7 @@ def copy_for(path: str, *, owner: int, most_bytes: int) -> Copy:
         os.close(source)
         os.close(target)
     if used > most_bytes:
-        shutil.rmtree(folder)
+        folders.remove(folder)
         raise ConfinementError(
             f"{path} holds more than {most_bytes} bytes, which is the most that is copied for a job",
             layer="identity",
@@ -144,7 +145,7 @@ def _stamp(status: os.stat_result) -> tuple[int, int]:
 def _write_back(copy: int, home: int, prefix: str, stamps: dict[str, tuple[int, int]]) -> None:
     """What would have to replace a link, or a folder by a file, is left out."""
     for name, status in _entries(copy):
-        if name == _GIT and not prefix:
+        if (name == _GIT and not prefix) or prefix.count("/") > folders.MOST_LEVELS:
             continue
         if stat.S_ISDIR(status.st_mode):
             _write_back_folder(copy, home, name, prefix, stamps)
