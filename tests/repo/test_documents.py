@@ -21,6 +21,7 @@ RUN = [
     "docs/langchain.md",
     "docs/ledger.md",
     "docs/stories.md",
+    "docs/testing.md",
 ]
 
 
