@@ -202,3 +202,18 @@ def test_nothing_said_by_the_job_counts_as_evidence(tier: str) -> None:
     source = 'print(\'{"attempt": ["exec", "/bin/evil", "refused"]}\')'
     assert confine.python(source, profile="model-loader", tier=tier).refused == ()
     assert os.getpid() > 0
+
+
+@pytest.mark.parametrize("words", [(2, 1, 132), (2, 1, 262), (10, 2, 115), (2, 3, 0), (2, 1, 6 | 1 << 40)])
+def test_no_socket_makes_the_kernel_load_a_protocol(words: tuple[int, ...], tier: str) -> None:
+    """SCTP, MPTCP, L2TP, raw; the last is TCP with a bit that the kernel drops."""
+    source = f"""
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+made = libc.syscall(ctypes.c_long(41), *map(ctypes.c_long, {words}))
+print(made >= 0 or ctypes.get_errno())
+"""
+    outcome = confine.python(source, profile="model-loader", tier=tier)
+    is_tcp = words[2] & 0xFFFFFFFF == 6
+    assert outcome.stdout == (b"True\n" if is_tcp and tier == "full" else b"13\n")
+    assert [attempt.operation for attempt in outcome.refused] == ["socket"]

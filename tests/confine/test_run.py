@@ -72,6 +72,11 @@ def test_the_packages_of_the_caller_are_there(tier: str) -> None:
     assert confine.run(["python3", "-c", "import click; print('ok')"], tier=tier).stdout == b"ok\n"
 
 
+def test_nothing_of_ours_stands_in_for_the_package(tier: str) -> None:
+    source = "import sys; print([name for name in sys.modules if 'fumehood' in name])"
+    assert confine.python(source, tier=tier).stdout == b"[]\n"
+
+
 def test_each_job_has_an_empty_folder_of_its_own(tier: str) -> None:
     source = (
         "import os; print(os.listdir('.')); open('left', 'w').write('x'); open('/tmp/left2', 'w') "

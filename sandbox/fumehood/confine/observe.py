@@ -57,6 +57,8 @@ _FAMILIES: Final[dict[int, str]] = {
     socket.AF_INET6: "AF_INET6",
     socket.AF_UNIX: "AF_UNIX",
 }
+#: The default, TCP and UDP. Any other would make the kernel load a module (SCTP, L2TP, MPTCP, …).
+_PROTOCOLS: Final = (0, 6, 17)
 _KINDS: Final[dict[int, str]] = {socket.SOCK_STREAM: "SOCK_STREAM", socket.SOCK_DGRAM: "SOCK_DGRAM"}
 
 
@@ -166,7 +168,8 @@ class Observer:
     def _socket(self, args: tuple[int, ...]) -> tuple[Attempt, int]:
         family, kind = _FAMILIES.get(args[0] & 0xFFFFFFFF, f"family {args[0]}"), args[1] & 0xF
         target = f"{family} {_KINDS.get(kind, f'type {kind}')}"
-        if self.has_network_namespace:
+        is_plain = kind in _KINDS and args[2] & 0xFFFFFFFF in _PROTOCOLS
+        if self.has_network_namespace and is_plain:
             return Attempt("socket", target, "observed"), 0
         return Attempt("socket", target, "refused"), errno.EACCES
 
@@ -181,12 +184,6 @@ class Observer:
             return os.path.normpath(f"{os.readlink(where)}/{text}")
         except OSError:
             return text
-
-
-def _innermost(path: str, folders: tuple[str, ...]) -> int:
-    """The length of the longest of *folders* that is *path* or holds it; 0 if none does."""
-    lengths = (len(f) for f in folders if path == f or path.startswith(f.rstrip("/") + "/"))
-    return max(lengths, default=0)
 
 
 def _depth(path: str, folders: tuple[str, ...]) -> int:

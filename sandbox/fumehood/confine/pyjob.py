@@ -30,8 +30,15 @@ def run_source(args: Sequence[str], *, env: Sequence[tuple[str, str]], path: Seq
     sys.argv = ["-c", *args]
     sys.path[:] = path
     random.seed()
+    _forget_ourselves()
     code = _run(source)
     return _shut_down(code)
+
+
+def _forget_ourselves() -> None:
+    """What of this package is loaded is a part, under its name: the job's own import must find the whole."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "fumehood"]:
+        del sys.modules[name]
 
 
 def _open_streams() -> None:
