@@ -216,7 +216,7 @@ class Decision:
 
     def explain(self) -> str:
         """The reasons as one line for the agent: fixed text only, never `detail`."""
-        parts = [r.text + (f" {r.remedy}" if r.remedy else "") for r in self.reasons]
+        parts = [_sentence(r.text, r.remedy) for r in self.reasons]
         return "; ".join(parts) or f"the decision is {self.effect.value}"
 
     def same_as(self, other: Decision) -> bool:
@@ -236,6 +236,12 @@ class Decision:
     def deny_with(reason: Reason, *, revision: str = "", rules: tuple[str, ...] = ()) -> Decision:
         """A denial with one reason."""
         return Decision(Effect.DENY, (reason,), revision=revision, rules=rules)
+
+
+def _sentence(text: str, remedy: str | None) -> str:
+    if not remedy:
+        return text
+    return f"{text} {remedy}" if text.endswith((".", "!", "?", ":")) else f"{text}. {remedy}"
 
 
 def understood(decision: Decision) -> Decision:
