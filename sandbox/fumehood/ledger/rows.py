@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import cast
 
 from fumehood.approval import Approval, State
@@ -24,6 +25,7 @@ from fumehood.model import (
     Risk,
     Session,
     ToolCall,
+    ToolDefinition,
     Unknown,
 )
 from fumehood.redaction import redacted_json, redacted_text
@@ -106,26 +108,33 @@ def stop_from(row: tuple[object, ...]) -> Stop:
 
 def call_attributes(call: ToolCall, *, args: bytes | None = None) -> str:
     """The attributes that say which call an event is about, as the inside of a JSON object."""
-    said: dict[str, JSON] = {
-        names.OPERATION: "execute_tool",
-        names.TOOL_NAME: call.tool.name,
-        names.AGENT_ID: call.session.subject.id,
-        names.DEFINITION_DIGEST: call.tool.digest,
-        names.RUNS: call.tool.runs.value,
-        names.ARGS_DIGEST: call.digest,
-    }
-    optional: dict[str, JSON] = {
-        names.CALL_ID: call.call_id,
-        names.CONVERSATION_ID: call.session.conversation_id,
-        names.USER: call.session.subject.user,
-        names.PARENT_ATTEMPT: call.parent_attempt_id,
-        names.KIND: call.tool.annotations.kind,
-    }
-    said.update((name, value) for name, value in optional.items() if value is not None)
-    inside = dumps(said)[1:-1]
+    inside = f'{_lasting(call.tool, call.session)},"{names.ARGS_DIGEST}":"{call.digest}"'
+    own: dict[str, JSON] = {names.CALL_ID: call.call_id, names.PARENT_ATTEMPT: call.parent_attempt_id}
+    said = {name: value for name, value in own.items() if value is not None}
+    if said:
+        inside += "," + dumps(said)[1:-1]
     return inside if args is None else f'{inside},"{names.CALL_ARGUMENTS}":{args.decode()}'
 
 
+@lru_cache(maxsize=1024)
+def _lasting(tool: ToolDefinition, session: Session) -> str:
+    """The attributes that are the same for every call of a tool in a session."""
+    said: dict[str, JSON] = {
+        names.OPERATION: "execute_tool",
+        names.TOOL_NAME: tool.name,
+        names.AGENT_ID: session.subject.id,
+        names.DEFINITION_DIGEST: tool.digest,
+        names.RUNS: tool.runs.value,
+    }
+    optional: dict[str, JSON] = {
+        names.CONVERSATION_ID: session.conversation_id,
+        names.USER: session.subject.user,
+        names.KIND: tool.annotations.kind,
+    }
+    return dumps(said | {name: value for name, value in optional.items() if value is not None})[1:-1]
+
+
+@lru_cache(maxsize=256)
 def decision_json(decision: Decision) -> str:
     """What a decision says, as the inside of a JSON object."""
     return dumps(
