@@ -14,7 +14,6 @@ from typing import Protocol
 __all__ = [
     "Annotations",
     "Approve",
-    "Attempt",
     "Confine",
     "Decision",
     "Effect",
@@ -333,15 +332,6 @@ class ToolCall:
     @property
     def is_read(self) -> bool:
         return self.tool.annotations.kind is Kind.READ
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """What the supervisor outside saw confined code try: evidence, never the barrier."""
-
-    operation: str  # "open", "exec", "socket", "connect", "unlink"
-    target: str
-    verdict: str = "observed"
 
 
 @dataclass(frozen=True, slots=True)
