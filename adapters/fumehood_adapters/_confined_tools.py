@@ -160,6 +160,13 @@ class _Job:
     timeout_s: float
     of: Callable[[Bound], dict[str, Any]]
 
+    def __post_init__(self) -> None:
+        """A folder that holds the ledger or the policies is refused here, not at the first call."""
+        if self.workdir is not None:
+            from fumehood.confine.profile import checked_path
+
+            checked_path(os.path.abspath(self.workdir), forbidden_paths=self.guard.protected_paths)  # noqa: PTH100
+
     def run(self, bound: Bound, _: dict[str, Any], confinements: tuple[Confine, ...], __: Context) -> object:
         from fumehood.confined import run_confined
 

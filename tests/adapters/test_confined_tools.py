@@ -11,7 +11,7 @@ from host import require
 from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage, ToolMessage
 
-from fumehood import Denied
+from fumehood import ConfinementError, Denied
 from fumehood_adapters.langchain import GuardMiddleware, PythonTool, ShellTool, guard_tools
 from fumehood_adapters.scripted import ScriptedChatModel, calls, say
 
@@ -127,3 +127,9 @@ def test_an_agent_uses_it_like_any_other_tool(open_guard: Open) -> None:
     with guard.session(agent="a"):
         messages: Any = agent.invoke({"messages": [HumanMessage("compute")]})["messages"]
     assert [m.content for m in messages if isinstance(m, ToolMessage)] == ["1024\n[exit code 0]"]
+
+
+def test_workdir_that_holds_the_ledger_is_refused_when_the_tool_is_made(open_guard: Open) -> None:
+    guard = open_guard(PERMIT)
+    with pytest.raises(ConfinementError, match="belongs to the guard"):
+        PythonTool(guard, workdir=Path(guard.ledger.path).parent)
