@@ -39,6 +39,11 @@ _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 # One piece of a word: bare characters that mean nothing to a shell, or a quotation without expansions.
 _PIECE = re.compile(r"""(?P<bare>[\w@%+:,./=-]+)|'(?P<single>[^'\x00]*)'|"(?P<double>[^"$`\\!\x00]*)\"""")
 _BLANKS = re.compile(r"[ \t]+")
+# What a shell does not take for the program's name, and a reader that only splits words does.
+_NO_PROGRAM = re.compile(
+    r"[ \t]*(?:[A-Za-z_][A-Za-z0-9_]*\+?="
+    r"|(?:if|then|elif|else|fi|for|in|do|done|case|esac|while|until|select|function|time|coproc)(?:[ \t]|\Z))"
+)
 
 
 def normalised(args: JSON, *, cwd: str | None = None) -> JSON:
@@ -86,8 +91,11 @@ def url_of(text: str) -> JSON:
 
 
 def words_of(text: str) -> JSON:
-    """The words of *text* if it is one simple command: no operator, expansion, pattern or open quote."""
-    if not text or len(text) > _MAX_COMMAND:
+    """The words of *text* if it is one simple command: no operator, expansion, pattern or open quote.
+
+    Absent too where a shell sees an assignment or a reserved word first (`X=1 rm`, `time rm`).
+    """
+    if not text or len(text) > _MAX_COMMAND or _NO_PROGRAM.match(text):
         return None
     words: list[JSON] = []
     at = _skip(text, 0)

@@ -148,3 +148,15 @@ def test_url_is_its_own_normal_form(text: str) -> None:
         host = f"[{found['host']}]" if ":" in str(found["host"]) else found["host"]
         again = f"{found['scheme']}://{host}:{found['port']}{found['path']}"
         assert found["port"] == 0 or url_of(again) == found
+
+
+@pytest.mark.parametrize(
+    "text", ["X=1 rm -rf /", " LD_PRELOAD=/tmp/x ls", "X='1' ls", "X+=1 ls", "time rm", "if"]
+)
+def test_command_that_begins_with_an_assignment_or_a_reserved_word_has_no_words(text: str) -> None:
+    assert words_of(text) is None
+
+
+@pytest.mark.parametrize("text", ["ls X=1", '"X=1" ls', "timeout 1", "'if' a", "env X=1 rm"])
+def test_assignment_or_reserved_word_that_a_shell_takes_for_a_plain_word_keeps_its_words(text: str) -> None:
+    assert words_of(text) is not None
