@@ -25,7 +25,10 @@ class Terminal:
 
     def tmux(self, *args: str) -> str:
         command = ["tmux", "-L", self._socket, "-f", "/dev/null", *args]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+        env = os.environ | {"SHELL": "/bin/sh"}  # else that of the account, and nobody's is nologin
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=20, env=env
+        ).stdout
 
     def start(self, *command: str) -> None:
         env = {"PATH": os.environ["PATH"], "HOME": str(self._home), "TMPDIR": str(self._home)}

@@ -6,6 +6,7 @@ The files in `screens/` are what a person should look at when one of these fails
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -23,16 +24,26 @@ FOLDER = Path(__file__).with_name("screens")
 SIZES = [pytest.param((80, 24), id="80x24"), pytest.param((120, 40), id="120x40")]
 
 
-def check(hands, name: str) -> None:
-    """Compare the screen with the file called *name*."""
+async def check(hands, name: str) -> None:
+    """Compare the screen, once it has settled, with the file called *name*."""
     columns, rows = hands.app.size
     file = FOLDER / f"{name}-{columns}x{rows}.txt"
-    lines = hands.screen().split("\n")
-    assert len(lines) == rows
     if os.environ.get("FUMEHOOD_ACCEPT_SCREENS"):
         FOLDER.mkdir(exist_ok=True)
-        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    assert "\n".join(lines) + "\n" == file.read_text(encoding="utf-8"), file.name
+        await hands.pilot.pause(0.5)
+        file.write_text(hands.screen() + "\n", encoding="utf-8")
+    expected = file.read_text(encoding="utf-8")
+    assert expected.count("\n") == rows
+    with contextlib.suppress(AssertionError):  # pytest's own comparison says more
+        await hands.until(lambda: hands.screen() + "\n" == expected)
+    assert hands.screen() + "\n" == expected, file.name
+
+
+async def dialogue(hands, key: str, *then: str) -> None:
+    """Open a dialogue with *key*, and press the others once it takes keys."""
+    await hands.press(key)
+    await hands.until(lambda: hands.app.screen is not hands.app.main and hands.app.screen.is_mounted)
+    await hands.press(*then)
 
 
 def busy() -> FakeLedger:
@@ -77,7 +88,7 @@ async def test_the_main_screen(run, size: tuple[int, int]) -> None:
         hands.now, hands.seconds = NOW, hands.seconds + 1
         hands.app._tick()
         await hands.press()
-        check(hands, "main")
+        await check(hands, "main")
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -88,11 +99,11 @@ async def test_a_clipped_request_and_its_full_view(run, size: tuple[int, int]) -
         await hands.until(lambda: "clipped" in hands.screen())
         hands.app._tick()
         await hands.press()
-        check(hands, "clipped")
+        await check(hands, "clipped")
         await hands.press("v")
         await hands.until(hands.is_view_laid)
         await hands.until(lambda: "U+202E" in hands.screen())
-        check(hands, "full")
+        await check(hands, "full")
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -102,16 +113,19 @@ async def test_the_dialogues(run, size: tuple[int, int]) -> None:
     async with run(ledger, size=size) as hands:
         hands.now = NOW
         hands.app._tick()
-        await hands.press("d", *"not this one")
-        check(hands, "deny")
-        await hands.press("escape", "a", *"7f")
-        check(hands, "confirm")
-        await hands.press("escape", "s")
-        check(hands, "stop")
+        await dialogue(hands, "d", *"not this one")
+        await check(hands, "deny")
+        await hands.press("escape")
+        await dialogue(hands, "a", *"7f")
+        await check(hands, "confirm")
+        await hands.press("escape")
+        await dialogue(hands, "s")
+        await check(hands, "stop")
         await hands.press("j", "enter")
-        check(hands, "stop-confirm")
-        await hands.press("escape", "escape", "question_mark")
-        check(hands, "help")
+        await check(hands, "stop-confirm")
+        await hands.press("escape", "escape")
+        await dialogue(hands, "question_mark")
+        await check(hands, "help")
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -127,14 +141,14 @@ async def test_a_dialogue_that_is_over(run, size: tuple[int, int]) -> None:
         await hands.until(lambda: "Nothing is selected" in hands.screen())
         hands.app._tick()
         await hands.press()
-        check(hands, "over")
+        await check(hands, "over")
 
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_waiting_for_a_ledger(run, size: tuple[int, int]) -> None:
     async with run(size=size, exists=False) as hands:
         await hands.until(lambda: "Waiting for" in hands.screen())
-        check(hands, "waiting")
+        await check(hands, "waiting")
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -144,7 +158,7 @@ async def test_an_empty_inbox_that_is_stale(run, size: tuple[int, int]) -> None:
         hands.app._read_at -= 100
         hands.app._tick()
         await hands.press()
-        check(hands, "empty-stale")
+        await check(hands, "empty-stale")
 
 
 async def test_ascii(run) -> None:
@@ -154,9 +168,9 @@ async def test_ascii(run) -> None:
         await hands.until(lambda: "clipped" in hands.screen())
         hands.app._tick()
         await hands.press()
-        check(hands, "ascii")
+        await check(hands, "ascii")
         await hands.press("d")
-        check(hands, "ascii-deny")
+        await check(hands, "ascii-deny")
 
 
 def test_the_picture_in_the_docs_is_what_the_app_looks_like() -> None:
