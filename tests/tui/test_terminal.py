@@ -42,9 +42,7 @@ class Terminal:
     def tmux(self, *args: str) -> str:
         command = ["tmux", "-L", self._socket, "-f", "/dev/null", *args]
         env = os.environ | {"SHELL": "/bin/sh"}  # else that of the account, and nobody's is nologin
-        return subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=20, env=env
-        ).stdout
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20, env=env).stdout
 
     def start(self, *command: str) -> None:
         env = {k: v for k, v in os.environ.items() if k.startswith("XDG_") or k in ("PATH", "HOME")}
