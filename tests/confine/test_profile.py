@@ -63,7 +63,7 @@ def test_the_meet_has_no_order_and_repeats_change_nothing(a: Profile, b: Profile
 
 
 def test_every_built_in_profile_is_explained() -> None:
-    assert names() == ("strictest", "python-offline", "shell", "model-loader", "pdp")
+    assert names() == ("strictest", "python-offline", "python-data", "shell", "model-loader", "pdp")
     assert all(named(name).about for name in names())
 
 
@@ -84,6 +84,19 @@ def test_fields_that_nobody_knows_are_refused() -> None:
         extend(named("shell"), limits={"memory": 1})
     with pytest.raises(ConfinementError):
         extend(named("shell"), limits={"memory_bytes": 1})
+
+
+@pytest.mark.parametrize("name", ["", ".", "a.", "os path", "os;evil", "../x", "1a", "a-b"])
+def test_what_is_no_module_is_not_loaded_ahead(name: str) -> None:
+    with pytest.raises(ValidationError, match="not the name of a module"):
+        Profile(name="x", imports=("json", name))
+
+
+def test_only_modules_that_all_ask_for_are_loaded_ahead() -> None:
+    both = merge(["python-data", "python-offline"])
+    assert both.imports == named("python-offline").imports
+    assert "numpy" in named("python-data").imports
+    assert merge(["python-data", "shell"]).imports == ()
 
 
 def test_a_profile_is_applied_by_a_worker_to_itself_or_to_a_child() -> None:

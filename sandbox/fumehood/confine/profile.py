@@ -34,6 +34,34 @@ _NEVER: Final = (
     "/lib",
     "/sbin",
 )
+#: Loaded before the job comes: what most snippets use. Together under 1 MiB more than a confined process has.
+_COMMON_IMPORTS: Final = (
+    "base64",
+    "bisect",
+    "collections",
+    "copy",
+    "csv",
+    "dataclasses",
+    "datetime",
+    "decimal",
+    "enum",
+    "fractions",
+    "functools",
+    "heapq",
+    "io",
+    "itertools",
+    "json",
+    "math",
+    "operator",
+    "pathlib",
+    "random",
+    "re",
+    "statistics",
+    "string",
+    "textwrap",
+    "time",
+    "typing",
+)
 _PROFILE: Final = "Correct the profile; `fumehood sandbox explain PROFILE` prints one."
 
 
@@ -75,12 +103,21 @@ class Profile(BaseModel):
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
     env: Mapping[str, str] = {}
+    imports: tuple[str, ...] = ()  # modules that a prepared interpreter has loaded before the job comes
     limits: Limits = Limits()
 
     @field_validator("read", "write")
     @classmethod
     def _clean(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(_clean_path(path) for path in paths)
+
+    @field_validator("imports")
+    @classmethod
+    def _are_modules(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not all(part.isidentifier() for part in name.split(".")):
+                raise ValueError(f"{name!r} is not the name of a module")
+        return tuple(dict.fromkeys(names))
 
 
 _BUILT_IN: Final = (
@@ -89,11 +126,25 @@ _BUILT_IN: Final = (
         about="Computes, and nothing else: one process that starts no other, 256 MiB, its own empty folder.",
         fork=False,
         exec=False,
+        imports=_COMMON_IMPORTS,
         limits=Limits(memory_bytes=256 * _MIB, disk_bytes=16 * _MIB, file_bytes=16 * _MIB, processes=8),
     ),
     Profile(
         name="python-offline",
         about="Python with the packages of the calling interpreter, a working folder and no network.",
+        imports=_COMMON_IMPORTS,
+    ),
+    Profile(
+        name="python-data",
+        about="python-offline for numpy, pandas and matplotlib: 2 GiB, one thread, pictures into files.",
+        env={
+            "MPLBACKEND": "Agg",
+            "MPLCONFIGDIR": "/tmp/matplotlib",  # noqa: S108 — private; where there is none, a temporary folder
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        },
+        imports=(*_COMMON_IMPORTS, "numpy"),
+        limits=Limits(memory_bytes=2 * _GIB, disk_bytes=512 * _MIB, file_bytes=256 * _MIB),
     ),
     Profile(
         name="shell",
@@ -183,6 +234,7 @@ def _meet(a: Profile, b: Profile) -> Profile:
         read=_common((*a.read, *a.write), (*b.read, *b.write)),
         write=_common(a.write, b.write),
         env={k: v for k, v in a.env.items() if b.env.get(k) == v},
+        imports=tuple(name for name in a.imports if name in b.imports),
         limits=_least(a.limits, b.limits),
     )
 
