@@ -20,6 +20,7 @@ from typing import Final
 
 # --- constants -------------------------------------------------------------------------------------
 
+CLONE_PARENT: Final = 0x00008000
 CLONE_NEWNS: Final = 0x00020000
 CLONE_NEWCGROUP: Final = 0x02000000
 CLONE_NEWUTS: Final = 0x04000000
@@ -37,6 +38,7 @@ MS_NOEXEC: Final = 8
 MS_BIND: Final = 4096
 MS_REC: Final = 16384
 MS_PRIVATE: Final = 1 << 18
+MS_SLAVE: Final = 1 << 19
 MNT_DETACH: Final = 2
 
 AT_FDCWD: Final = -100
@@ -45,6 +47,12 @@ AT_RECURSIVE: Final = 0x8000
 OPEN_TREE_CLONE: Final = 1
 OPEN_TREE_CLOEXEC: Final = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH: Final = 0x4
+FSOPEN_CLOEXEC: Final = 1
+FSCONFIG_SET_STRING: Final = 1
+FSCONFIG_CMD_CREATE: Final = 6
+FSMOUNT_CLOEXEC: Final = 1
+RESOLVE_NO_MAGICLINKS: Final = 0x02
+RESOLVE_NO_SYMLINKS: Final = 0x04
 MOUNT_ATTR_RDONLY: Final = 0x1
 MOUNT_ATTR_NOSUID: Final = 0x2
 MOUNT_ATTR_NODEV: Final = 0x4
@@ -75,7 +83,11 @@ MFD_NOEXEC_SEAL: Final = 0x8
 _SHARED_NUMBERS: Final = {
     "open_tree": 428,
     "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
     "close_range": 436,
+    "openat2": 437,
     "pidfd_getfd": 438,
     "mount_setattr": 442,
     "landlock_create_ruleset": 444,
@@ -84,14 +96,17 @@ _SHARED_NUMBERS: Final = {
 }
 _NUMBERS: Final = {
     "x86_64": _SHARED_NUMBERS
-    | {"pivot_root": 155, "seccomp": 317, "capset": 126, "execveat": 322, "bpf": 321},
+    | {"clone": 56, "pivot_root": 155, "seccomp": 317, "capset": 126, "execveat": 322, "bpf": 321},
     "aarch64": _SHARED_NUMBERS
-    | {"pivot_root": 41, "seccomp": 277, "capset": 91, "execveat": 281, "bpf": 280},
+    | {"clone": 220, "pivot_root": 41, "seccomp": 277, "capset": 91, "execveat": 281, "bpf": 280},
 }
 AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+#: For the one call that returns twice: the interpreter's lock stays held, so that the child has it too.
+_libc_locked = ctypes.PyDLL(None, use_errno=True)
+_libc_locked.syscall.restype = ctypes.c_long
 
 
 def machine() -> str:
@@ -137,6 +152,16 @@ def unshare(flags: int) -> None:
     _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
+def clone(flags: int) -> int:
+    """clone(2) as fork(2) with *flags*; 0 in the child, which must have been its process's only thread.
+
+    No handler of Python's or the C library's runs in the child: it may compute, make system calls and fork.
+    """
+    zeros = [ctypes.c_long(0)] * 4
+    number = ctypes.c_long(_NUMBERS[machine()]["clone"])
+    return _checked(int(_libc_locked.syscall(number, ctypes.c_long(flags), *zeros)), "clone")
+
+
 def mount(source: str, target: str, *, kind: str = "", flags: int = 0, data: str = "") -> None:
     """mount(2)."""
     text = [os.fsencode(x) if x else None for x in (source, target, kind)]
@@ -154,10 +179,35 @@ def pivot_root(new: str, old: str) -> None:
     call("pivot_root", ctypes.c_char_p(os.fsencode(new)), ctypes.c_char_p(os.fsencode(old)))
 
 
-def open_tree(path: str, *, clone: bool) -> int:
-    """A descriptor of the mounts at *path*; with *clone* a detached copy of them (needs CAP_SYS_ADMIN)."""
+def open_tree(where: str | int, *, clone: bool) -> int:
+    """A descriptor of the mounts at a path or an open folder; with *clone* a detached copy of them.
+
+    The copy needs CAP_SYS_ADMIN over the mount namespace.
+    """
     flags = OPEN_TREE_CLOEXEC | ((OPEN_TREE_CLONE | AT_RECURSIVE) if clone else 0)
-    return call("open_tree", AT_FDCWD, ctypes.c_char_p(os.fsencode(path)), flags)
+    fd, path = (where, b"") if isinstance(where, int) else (AT_FDCWD, os.fsencode(where))
+    flags |= AT_EMPTY_PATH if not path else 0
+    return call("open_tree", fd, ctypes.c_char_p(path), flags)
+
+
+def open_path(folder: int, path: str) -> int:
+    """A handle (O_PATH) of *path* below the open *folder*. Raises OSError (ELOOP) if a link is in the way."""
+    resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
+    how = ctypes.create_string_buffer(struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, resolve), 24)
+    return call("openat2", folder, ctypes.c_char_p(os.fsencode(path)), ctypes.byref(how), 24)
+
+
+def new_mount(kind: str, *, attrs: int, **options: str) -> int:
+    """A detached mount of a new file system: fsopen(2), fsconfig(2), fsmount(2)."""
+    context = call("fsopen", ctypes.c_char_p(kind.encode()), FSOPEN_CLOEXEC)
+    try:
+        for key, value in options.items():
+            words = ctypes.c_char_p(key.encode()), ctypes.c_char_p(value.encode())
+            call("fsconfig", context, FSCONFIG_SET_STRING, *words, 0)
+        call("fsconfig", context, FSCONFIG_CMD_CREATE, None, None, 0)
+        return call("fsmount", context, FSMOUNT_CLOEXEC, attrs)
+    finally:
+        os.close(context)
 
 
 def move_mount(tree_fd: int, target: str) -> None:
