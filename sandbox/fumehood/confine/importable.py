@@ -75,12 +75,21 @@ def find(target: str) -> Importable:
     path: list[str] | None = None
     for count in range(1, module.count(".") + 2):
         full = ".".join(module.split(".")[:count])
-        spec = getattr(sys.modules.get(full), "__spec__", None) or PathFinder.find_spec(full, path)
+        spec = getattr(sys.modules.get(full), "__spec__", None) or _searched(full, path)
         if spec is None:
             raise ConfigError(f"{target}: there is no module {full!r} on sys.path")
+        if spec.origin is None:
+            raise _refused(target, f"{full!r} is a namespace package", "add its __init__.py")
         specs.append(spec)
         path = list(spec.submodule_search_locations or ())
     return _located(name, None, specs[-1], specs[0])
+
+
+def _searched(module: str, path: list[str] | None) -> ModuleSpec | None:
+    try:
+        return PathFinder.find_spec(module, path)
+    except KeyError:  # a namespace package asks for its parent, which is not imported
+        return ModuleSpec(module, None, is_package=True)
 
 
 def _require_function(function: Callable[..., object]) -> FunctionType:
