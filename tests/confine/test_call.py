@@ -370,7 +370,7 @@ def test_how_it_was_ended_is_the_supervisors_word(call: Caller, function: str, k
         ("while True: pass", "deadline", ""),
         ("f = 3", "import", "AttributeError"),
         ("", "import", "AttributeError"),
-        ("class f: pass", "import", "AttributeError"),
+        ("class f: pass", "not_json", ""),
         ("import sys; del sys.modules[__name__]\ndef f(): return 1", "import", "KeyError"),
     ],
 )

@@ -15,8 +15,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from types import ModuleType
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import CodeType, ModuleType
 from typing import Any, Final, Never
 
 MAX_DEPTH: Final = 62  # below what the caller accepts, by the object that it is sent in
@@ -115,21 +115,36 @@ def _answer(call: Mapping[str, Any], encode: Callable[[object], str]) -> str:
 
 
 def _found(module: ModuleType, call: Mapping[str, Any]) -> Callable[..., Any]:
-    """What a guard was given under this name; else what the module has under it, or what that wraps."""
-    name, line = call["name"], call["line"]
-    named = getattr(module, name, None)
-    candidates = [given for given in reversed(_GIVEN) if _is_called(given, module.__name__, name)]
-    while named is not None:
-        candidates.append(named)
-        named = getattr(named, "__wrapped__", None)
-    for candidate in candidates:
-        code = getattr(inspect.unwrap(candidate), "__code__", None)
-        if callable(candidate) and code is not None and line in (None, code.co_firstlineno):
+    """What a guard was given under this name, or what the module has under it, or what that wraps."""
+    name, wanted = call["name"], call["layers"]
+    given = [function for function in reversed(_GIVEN) if _is_called(function, module.__name__, name)]
+    named = list(chain(getattr(module, name, None)))
+    for candidate in [*given, *named] if wanted else named:
+        if callable(candidate) and wanted in (None, layers(candidate)):
             return candidate  # type: ignore[no-any-return]
-    if not candidates:
+    if not given and not named:
         raise AttributeError(f"module {module.__name__!r} has no function {name!r}")
-    where = "" if line is None else f" (the one that begins in line {line})"
-    raise AttributeError(f"{module.__name__}:{name} is not the function that was meant{where}")
+    raise AttributeError(f"{module.__name__}:{name} is not the function that was meant: another, or changed")
+
+
+def chain(function: object) -> Iterator[object]:
+    """*function* and what it wraps, the outermost first."""
+    for _ in range(MAX_DEPTH):
+        if function is None:
+            return
+        yield function
+        function = getattr(function, "__wrapped__", None)
+
+
+def layers(function: object) -> list[list[object]]:
+    """What tells a function from another of its name: where it and each decorator around it begin."""
+    codes = [(layer, getattr(layer, "__code__", None)) for layer in chain(function)]
+    return [
+        [type(layer).__qualname__, code.co_name, code.co_firstlineno]
+        if isinstance(code, CodeType)
+        else [type(layer).__qualname__]
+        for layer, code in codes
+    ]
 
 
 def _is_called(function: object, module: str, name: str) -> bool:

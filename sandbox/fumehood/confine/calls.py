@@ -106,7 +106,7 @@ def message(
     fields = {
         "module": function.module,
         "name": function.name,
-        "line": function.line,
+        "layers": [list(layer) for layer in function.layers] or None,
         "pins": pins,
         "path": _importable_from(shown),
         "args": list(args),

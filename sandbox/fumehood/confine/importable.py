@@ -13,12 +13,13 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from types import FunctionType
 from typing import Final
 
+from fumehood.confine.callee import chain, layers
 from fumehood.errors import ConfigError
 
 _MOVE: Final = "move it to the top level of a module that can be imported"
@@ -26,12 +27,12 @@ _MOVE: Final = "move it to the top level of a module that can be imported"
 
 @dataclass(frozen=True, slots=True)
 class Importable:
-    """A function by name. `line` is where it begins, None if nobody looked; `origin` is the file of its
-    top-level module, and `shown` what of that a jail must see: the package's folder, or the file."""
+    """A function by name. `layers` tell it and its decorators from others (empty if nobody looked); `origin`
+    is the file of its top-level module, `shown` what of that a jail must see: the package, or the file."""
 
     module: str
     name: str
-    line: int | None
+    layers: tuple[tuple[object, ...], ...]
     top: str
     origin: str
     shown: str
@@ -58,8 +59,18 @@ def importable(function: Callable[..., object]) -> Importable:
         raise _refused(
             name, f"it was not read from the file of the module {module!r}", "leave it in its file"
         )
+    _require_name(function, name, vars(loaded), is_loading=getattr(spec, "_initializing", False))
     top = getattr(sys.modules.get(module.partition(".")[0]), "__spec__", None)
-    return _located(name, own.__code__.co_firstlineno, spec, top)
+    return _located(name, tuple(map(tuple, layers(function))), spec, top)
+
+
+def _require_name(
+    function: Callable[..., object], name: str, names: Mapping[str, object], *, is_loading: bool
+) -> None:
+    """Once its module is loaded, its name must lead to it: inside, nobody decorates it again."""
+    if not is_loading and not any(found is function for found in chain(names.get(name))):
+        text = "the name in its module leads to another object, or it was decorated elsewhere"
+        raise _refused(name, text, "decorate it where it is defined")
 
 
 def find(target: str) -> Importable:
@@ -82,7 +93,7 @@ def find(target: str) -> Importable:
             raise _refused(target, f"{full!r} is a namespace package", "add its __init__.py")
         specs.append(spec)
         path = list(spec.submodule_search_locations or ())
-    return _located(name, None, specs[-1], specs[0])
+    return _located(name, (), specs[-1], specs[0])
 
 
 def _searched(module: str, path: list[str] | None) -> ModuleSpec | None:
@@ -99,7 +110,7 @@ def _require_function(function: Callable[..., object]) -> FunctionType:
         raise _refused("a partial", "it has no name", "write a function that calls it")
     if inspect.ismethod(function):
         raise _refused(called, "it is a method, and its object stays in this process", _MOVE)
-    own = inspect.unwrap(function)
+    *_, own = chain(function)
     if inspect.isclass(own) or not isinstance(own, FunctionType):
         text = f"a {type(own).__name__} is not a function written in Python"
         raise _refused(called, text, "give the function itself, or write one that calls it")
@@ -121,7 +132,9 @@ def _require_top_level(own: FunctionType, module: str, name: str) -> None:
         raise _refused(name, text, "put it into a module of its own and import that")
 
 
-def _located(name: str, line: int | None, spec: ModuleSpec, top: ModuleSpec | None) -> Importable:
+def _located(
+    name: str, found: tuple[tuple[object, ...], ...], spec: ModuleSpec, top: ModuleSpec | None
+) -> Importable:
     """Check that inside, *spec*'s name leads to its file again, from its top-level package down."""
     if top is None or not _is_file(top.origin) or not _is_file(spec.origin):
         text = f"{spec.name!r} is not read from a file in a folder (built in, a namespace package, a zip?)"
@@ -132,7 +145,7 @@ def _located(name: str, line: int | None, spec: ModuleSpec, top: ModuleSpec | No
     if top.name in sys.stdlib_module_names and not _is_standard(origin):
         raise _refused(name, f"{top.name!r} is a module of the standard library, too", "rename yours")
     _require_plain_path(name, spec, own, shown if is_package else os.path.dirname(origin))
-    return Importable(spec.name, name, line, top.name, origin, shown)
+    return Importable(spec.name, name, found, top.name, origin, shown)
 
 
 def _require_plain_path(name: str, spec: ModuleSpec, own: str, folder: str) -> None:
