@@ -1,4 +1,4 @@
-"""`fumehood sandbox shell`: each line confined, nothing of the terminal inside, what a shell keeps is kept."""
+"""`fumehood sandbox shell`: each line confined, no terminal inside, what a shell keeps is kept."""
 
 from __future__ import annotations
 
