@@ -29,7 +29,8 @@ REMEDIES: Final = {
     "no-new-privs": "The kernel refused no_new_privs; look at a surrounding sandbox.",
     "seccomp": "Use a kernel with CONFIG_SECCOMP_FILTER; a surrounding sandbox may forbid it.",
     "observe": "Use Linux 5.5 or later; a surrounding sandbox may hold the only listener.",
-    "supervisor": "The process that watches jobs could not be started; look at limits on processes.",
+    "supervisor": "Look at the limits on processes, open files and file sizes (`ulimit -a`), and at a "
+    "surrounding sandbox; Linux 5.9 or later is needed.",
     "processes": "The limit on processes of this user is reached; end some, or raise it.",
     "queue": "Wait for some to end, or start fewer at once.",
     "profile": "Correct the profile; `fumehood sandbox explain PROFILE` prints one.",

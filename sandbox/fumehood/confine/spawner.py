@@ -25,6 +25,7 @@ from typing import Final, NoReturn
 
 from fumehood.confine import jail, landlock, procs, root, syscalls, wire
 from fumehood.confine.jobs import Jail, Job, Keep, Setup
+from fumehood.confine.layers import REMEDIES
 from fumehood.errors import ConfinementError
 
 _READ_BYTES: Final = 1 << 16
@@ -33,15 +34,17 @@ _MOST_WARM: Final = 4
 
 def main(client_fd: int) -> NoReturn:
     """Serve one application until its socket closes."""
+    _forget_the_callers_ways()
     _reserve_low_descriptors()
     client = socket.socket(fileno=client_fd)
     hello = wire.receive(client)
     if hello is None:
         os._exit(0)
     try:
+        _require_what_jobs_need()
         standing = root.become_ordinary(hello[0]["needed"])
     except ConfinementError as error:
-        wire.send(client, {"error": str(error), "layer": error.layer})
+        wire.send(client, {"error": str(error).partition(" (layer: ")[0], "layer": error.layer})
         os._exit(1)
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     zygote, zygote_pid = _start_zygote(keep_out=(client_fd, *standing.fds))
@@ -58,6 +61,32 @@ def main(client_fd: int) -> NoReturn:
             wire.send(client, {"crashed": traceback.format_exc()})
     finally:
         os._exit(1)
+
+
+def _forget_the_callers_ways() -> None:
+    """What an exec keeps: signals that the application ignores (SIGCHLD: no child could be waited for) or
+    blocks, and its mask of file modes. What Python itself ignores stays so."""
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.umask(0o022)
+
+
+def _require_what_jobs_need() -> None:
+    """Calls whose absence would otherwise show half way into a job. Each is harmless.
+
+    Raises:
+        ConfinementError: one of them is missing.
+    """
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+        os.close(syscalls.sealed_memfd(b"x"))
+        syscalls.call("close_range", 0x7FFFFFFE, 0x7FFFFFFF, 0)
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 0)
+        syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    except OSError as error:
+        raise ConfinementError(str(error), layer="supervisor", remedy=REMEDIES["supervisor"]) from error
 
 
 def _reserve_low_descriptors() -> None:
