@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
 import json
 import os
 import re
@@ -45,9 +46,12 @@ redact contains {"pattern": "[0-9]{16}"} if call.tool == "cards"
 """
 
 TOOLS = """
-import asyncio, functools, os, sys, time
+import asyncio, enum, functools, os, sys, time
 from typing import Annotated, Any, Literal, TypedDict
-from pydantic import Field
+from pydantic import AfterValidator, Field
+
+class Tone(enum.IntEnum): LOW = 1
+def toned(n: Annotated[int, AfterValidator(Tone)]) -> int: return n
 
 def echo(a: int, b: float = 1.0, /, *, c: list[str] | None = None,
          d: Annotated[str, Field(max_length=3)] = "d",
@@ -192,6 +196,12 @@ def test_arguments_that_do_not_fit_are_denied_and_nothing_runs(guard: Guard, too
         with pytest.raises(Denied) as denied:
             echo(1, **arguments)
         assert denied.value.code == "bad_arguments"
+
+
+def test_values_that_would_be_of_another_type_inside_are_denied(guard: Guard, tools: ModuleType) -> None:
+    assert guard.tool(tools.toned)(1) is tools.Tone.LOW
+    with pytest.raises(Denied, match="would not be the same in another process"):
+        guard.tool(confined=True, name="other")(tools.toned)(1)
 
 
 async def test_coroutines_and_functions_can_both_be_awaited(guard: Guard, tools: ModuleType) -> None:
@@ -494,6 +504,28 @@ def test_functions_without_their_modules_file_are_refused(guard: Guard) -> None:
         del sys.modules[module.__name__]
         assert package.module("tools").f is not loaded
         assert "is not the one it was defined in" in refusal(guard, loaded)
+
+
+def test_modules_that_lie_elsewhere_are_refused(guard: Guard, tmp_path: Path) -> None:
+    source = "def f() -> int: return 1"
+    elsewhere = tmp_path / "elsewhere.py"
+    elsewhere.write_text(source)
+    with written() as package:
+        package.add({"inner/deep.py": source, "real.py": source})
+        os.symlink(elsewhere, package.folder / package.name / "linked.py")
+        os.symlink("real.py", package.folder / package.name / "alias.py")
+        assert "inner is a namespace package" in refusal(guard, package.module("inner.deep").f)
+        for name in ("linked", "alias"):
+            assert "reached through a link" in refusal(guard, package.module(name).f)
+
+
+def test_a_package_behind_a_link_is_found(guard: Guard, tmp_path: Path) -> None:
+    with written() as package, written(tools="from . import other\ndef f() -> int: return other.N") as real:
+        real.add({"other.py": "N = 4"})
+        link = package.folder / f"{package.name}link"
+        link.symlink_to(real.folder / real.name)
+        module = importlib.import_module(f"{link.name}.tools")
+        assert guard.tool(confined=True)(module.f)() == 4
 
 
 def test_a_package_that_holds_the_guards_files_is_refused(tmp_path: Path) -> None:
