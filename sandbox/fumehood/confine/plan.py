@@ -305,6 +305,7 @@ def _rlimits(profile: Profile) -> tuple[tuple[str, int], ...]:
         ("CPU", limits.cpu_s),
         ("MEMLOCK", 0),
         ("MSGQUEUE", 0),
+        ("SIGPENDING", 1024),
         ("NPROC", limits.processes),
         ("NOFILE", limits.open_files),
     )
@@ -338,4 +339,5 @@ def filter_spec(plan: Plan, *, profile: Profile, landlock_abi: int, is_source: b
         attributes=full,
         signals=full or landlock_abi >= 6,
         pidfd=full,
+        jit=profile.jit,
     )

@@ -189,7 +189,7 @@ def _with_mounts(plan: Plan, spawner: Spawner, owned: contextlib.ExitStack) -> t
     handles = {path: number for number, path in enumerate(wanted)}
     binds = tuple(replace(b, handle=handles.get(b.path, -1)) for b in plan.binds)
     mapped = [b for b in plan.binds if b.path in handles]
-    fds = tuple(_owned(_mapped(bind, spawner.mapping_fd), owned) for bind in mapped)
+    fds = tuple(_owned(_mapped(bind, spawner.mapping_fd, may_execute=plan.exec), owned) for bind in mapped)
     return replace(plan, binds=binds), fds
 
 
@@ -210,9 +210,12 @@ def _is_public(path: str) -> bool:
     return not barring_folder(path) and bool(mode & stat.S_IROTH)
 
 
-def _mapped(bind: Bind, mapping_fd: int) -> int:
+def _mapped(bind: Bind, mapping_fd: int, *, may_execute: bool) -> int:
     attrs = syscalls.MOUNT_ATTR_IDMAP | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
-    attrs |= 0 if bind.writable else syscalls.MOUNT_ATTR_RDONLY
+    if not bind.writable:
+        attrs |= syscalls.MOUNT_ATTR_RDONLY
+    elif not may_execute:  # nor is anything mapped from what can be written
+        attrs |= syscalls.MOUNT_ATTR_NOEXEC
     try:
         tree = syscalls.open_tree(bind.path, clone=True)
     except OSError as error:

@@ -100,6 +100,7 @@ class Profile(BaseModel):
     python: bool = True  # the calling interpreter and its site-packages: readable
     fork: bool = True  # may have children
     exec: bool = True  # may start programs; without it, only the one that it was started as
+    jit: bool = False  # may make machine code at run time, as interpreters with a compiler inside do
     observe: bool = False  # the supervisor holds and records open, exec, socket, connect, unlink
     sockets: bool = (
         False  # where it observes: TCP and UDP sockets, which lead nowhere, so that connects are seen
@@ -163,6 +164,7 @@ _BUILT_IN: Final = (
         name="shell",
         about="The system's programs through /bin/sh, a working folder and no network.",
         python=False,
+        jit=True,
     ),
     Profile(
         name="model-loader",
@@ -244,6 +246,7 @@ def _meet(a: Profile, b: Profile) -> Profile:
         python=a.python and b.python,
         fork=a.fork and b.fork,
         exec=a.exec and b.exec,
+        jit=a.jit and b.jit,
         observe=a.observe or b.observe,
         sockets=a.sockets and b.sockets,
         **_common_paths(a, b),

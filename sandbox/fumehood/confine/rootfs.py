@@ -17,13 +17,14 @@ from fumehood.confine.plan import Bind, Plan
 
 _SAFE: Final = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
 _DEVICE_SAFE: Final = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC
+_NOEXEC: Final = syscalls.MOUNT_ATTR_NOEXEC
 _RDONLY: Final = syscalls.MOUNT_ATTR_RDONLY
 
 
 def build(plan: Plan, mounts: tuple[int, ...]) -> None:
     """Collect every mount as a detached tree, attach them below an empty memory file system, and move in."""
     syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
-    trees = [(bind.path, _tree(bind, mounts)) for bind in plan.binds]
+    trees = [(bind.path, _tree(bind, mounts, plan)) for bind in plan.binds]
     devices = [(path, _device(path)) for path in plan.devices]
     base = "/tmp" if os.path.isdir("/tmp") else "/usr"  # noqa: S108 — only a place to mount over
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
@@ -46,7 +47,7 @@ def _private_folders(base: str, plan: Plan) -> None:
     """All of one memory file system, so that its size and inodes bound them together."""
     store = base + "/store"
     os.mkdir(store)
-    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | (0 if plan.exec else syscalls.MS_NOEXEC)
     options = f"mode=700,size={plan.disk_bytes},nr_inodes={plan.inodes}"
     syscalls.mount("private", store, kind="tmpfs", flags=flags, data=options)
     for number, path in enumerate(plan.folders):
@@ -57,14 +58,16 @@ def _private_folders(base: str, plan: Plan) -> None:
     os.rmdir(store)
 
 
-def _tree(bind: Bind, mounts: tuple[int, ...]) -> int:
+def _tree(bind: Bind, mounts: tuple[int, ...], plan: Plan) -> int:
+    """Where no program may be started, none is mapped from what can be written either."""
     if bind.handle >= 0:
         return mounts[bind.handle]
     tree = syscalls.open_tree(bind.path, clone=True)
     status = os.fstat(tree)
     if bind.inode != (0, 0) and bind.inode != (status.st_dev, status.st_ino):
         raise OSError(f"{bind.path} is not the folder that was asked for: it was replaced meanwhile")
-    syscalls.mount_setattr(tree, attrs=_SAFE if bind.writable else _SAFE | _RDONLY)
+    kept = _RDONLY if not bind.writable else 0 if plan.exec else _NOEXEC
+    syscalls.mount_setattr(tree, attrs=_SAFE | kept)
     return tree
 
 

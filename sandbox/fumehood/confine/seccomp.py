@@ -75,6 +75,7 @@ class FilterSpec:
     attributes: bool = True  # chmod, chown, utime, xattr: Landlock does not cover them
     signals: bool = True  # kill: only where a namespace or Landlock bounds whom it reaches
     pidfd: bool = True
+    jit: bool = False  # may make machine code at run time: map what is writable and executable
 
 
 def _words(text: str) -> list[str]:
@@ -105,21 +106,18 @@ truncate ftruncate fallocate fsync fdatasync sync_file_range syncfs fadvise64 re
 sendfile splice tee statfs fstatfs flock umask
 dup dup2 dup3 pipe pipe2 epoll_create epoll_create1 epoll_ctl eventfd eventfd2 signalfd signalfd4
 timerfd_create timerfd_settime timerfd_gettime
-timer_create timer_settime timer_gettime timer_getoverrun timer_delete
-mprotect pkey_alloc pkey_free pkey_mprotect mmap arch_prctl set_tid_address set_thread_area
+arch_prctl set_tid_address
 wait4 waitid setsid setpgid
 sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min
 getpriority ioprio_get getrlimit capget close_range
 getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr
-setsockopt
 """)
 
 _ATTRIBUTES: Final = _words("""
 chown lchown fchown fchownat utime utimes futimesat utimensat setxattr lsetxattr fsetxattr
 removexattr lremovexattr fremovexattr
 """)
-_WATCH: Final = _words("inotify_init inotify_init1 inotify_add_watch inotify_rm_watch")
-_SIGNALS: Final = _words("kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo")
+_SIGNALS: Final = _words("kill tkill tgkill")
 _PIDFD: Final = _words("pidfd_open pidfd_send_signal")
 
 # Ways out, or into the kernel, that are answered EPERM so that programs say something sensible.
@@ -138,12 +136,13 @@ shmget shmat shmctl shmdt semget semop semtimedop semctl
 msgget msgsnd msgrcv msgctl mq_open mq_unlink
 landlock_create_ruleset landlock_add_rule landlock_restrict_self personality nfsservctl
 sched_setscheduler sched_setparam sched_setattr setpriority ioprio_set mbind set_mempolicy
-migrate_pages move_pages
+migrate_pages move_pages rt_sigqueueinfo rt_tgsigqueueinfo
+inotify_init inotify_init1 inotify_add_watch inotify_rm_watch
 """)
 
 _IOCTLS: Final = (0x5401, 0x5413, 0x540F, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS, sizes, FIONREAD, FIO*
 _FICLONE: Final = 0x40049409
-_FCNTLS: Final = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1031, 1032, 1033, 1034)  # DUPFD … seals
+_FCNTLS: Final = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032, 1033, 1034)  # DUPFD, locks, … seals
 _PRCTLS: Final = (
     2,
     3,
@@ -159,7 +158,10 @@ _PRCTLS: Final = (
 )  # names, reads, no_new_privs, VMA names
 _AF_UNIX, _SOCK_STREAM, _SOCK_TYPE = 1, 1, 0xF
 _AF_INET, _AF_INET6 = 2, 10
-_PROT_EXEC: Final = 4
+#: SOL_SOCKET: reuse, buffers, keep-alive, linger, credentials, time-outs. Never a filter of its own.
+_SOCKET_OPTIONS: Final = (2, 7, 8, 9, 13, 16, 20, 21)
+_SOL_SOCKET, _IPPROTO_TCP, _TCP_NODELAY = 1, 6, 1
+_PROT_WRITE, _PROT_EXEC = 2, 4
 _AT_EMPTY_PATH: Final = syscalls.AT_EMPTY_PATH
 #: Calls that older releases of libseccomp cannot name. From 424 on numbers are the same on every machine.
 _NEWER: Final = {
@@ -255,9 +257,33 @@ def _sockets(spec: FilterSpec) -> tuple[Rule, ...]:
     return pair, *families, Rule("connect", Answer.ALLOW)
 
 
+def _socket_options() -> tuple[Rule, ...]:
+    """Few: an option may install a program in the kernel (SO_ATTACH_FILTER) or reach a protocol's depths."""
+    level = Match(1, _SOL_SOCKET)
+    usual = tuple(Rule("setsockopt", Answer.ALLOW, (level, Match(2, option))) for option in _SOCKET_OPTIONS)
+    return *usual, Rule("setsockopt", Answer.ALLOW, (Match(1, _IPPROTO_TCP), Match(2, _TCP_NODELAY)))
+
+
+def _memory(spec: FilterSpec) -> tuple[Rule, ...]:
+    """Write or execute, not both, and nothing that was written becomes executable (but see `jit`).
+
+    A library is mapped for execution as it is loaded, which stays: what lies in a file may be executed,
+    unless its mount says otherwise.
+    """
+    if spec.jit:
+        return _allow(["mmap", "mprotect"])
+    both = _PROT_WRITE | _PROT_EXEC
+    return (
+        *(Rule("mmap", Answer.ALLOW, (Match(2, value, both),)) for value in (0, _PROT_WRITE, _PROT_EXEC)),
+        Rule("mmap", Answer.EPERM, (Match(2, both, both),)),
+        Rule("mprotect", Answer.ALLOW, (Match(2, 0, _PROT_EXEC),)),
+        Rule("mprotect", Answer.EPERM, (Match(2, _PROT_EXEC, _PROT_EXEC),)),
+    )
+
+
 def _job_rules(spec: FilterSpec) -> tuple[Rule, ...]:
     listed = _BASE + [n for n in _PROGRAM if n not in ("open", "openat")]
-    listed += (_ATTRIBUTES + _WATCH) if spec.attributes else []
+    listed += _ATTRIBUTES if spec.attributes else []
     listed += (_SIGNALS if spec.signals else []) + (_PIDFD if spec.pidfd else [])
     allowed = (
         *_allow(listed),
@@ -266,6 +292,8 @@ def _job_rules(spec: FilterSpec) -> tuple[Rule, ...]:
         *_clones(spec),
         *_execs(spec),
         *_sockets(spec),
+        *_socket_options(),
+        *_memory(spec),
         *_allow_values("ioctl", 1, (*_IOCTLS, _FICLONE)),
         *_allow_values("fcntl", 1, _FCNTLS),
         *_allow_values("prctl", 0, _PRCTLS),
@@ -278,7 +306,7 @@ def _job_rules(spec: FilterSpec) -> tuple[Rule, ...]:
 
 
 def _refused(spec: FilterSpec, *, have: set[str]) -> tuple[Rule, ...]:
-    more = [] if spec.attributes else [*_ATTRIBUTES, *_WATCH, "chmod", "fchmod", "fchmodat", "fchmodat2"]
+    more = [] if spec.attributes else [*_ATTRIBUTES, "chmod", "fchmod", "fchmodat", "fchmodat2"]
     more += ([] if spec.signals else _SIGNALS) + ([] if spec.pidfd else _PIDFD)
     return tuple(Rule(name, Answer.EPERM) for name in [*_REFUSED, *more] if name not in have)
 
