@@ -1,0 +1,63 @@
+"""Every attack of the catalogue, in every place: it works without a sandbox, and what stops it is ours."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+
+import pytest
+from host import require
+
+from escape.catalogue import ATTACKS
+from escape.lab import Lab, Unusable
+from escape.model import Attack, Verdict
+
+pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of x86-64")
+
+#: What a payload raises that is wrong itself, and stopped by nothing but its own fault.
+FAULTS = (
+    "NameError",
+    "SyntaxError",
+    "TypeError",
+    "AttributeError",
+    "ImportError",
+    "ModuleNotFoundError",
+    "KeyError",
+)
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    try:
+        lab = Lab()
+    except Unusable as why:
+        pytest.skip(str(why))
+    with lab:
+        yield lab
+
+
+def tried(lab: Lab, attack: Attack, place: str) -> Verdict:
+    return lab.attempt(attack.id, place)
+
+
+def ids(attack: Attack) -> str:
+    return attack.id
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=ids)
+def test_attack_succeeds_where_nothing_stops_it(lab: Lab, attack: Attack) -> None:
+    """Else it would prove nothing that it fails elsewhere."""
+    verdict = tried(lab, attack, "plain")
+    if not verdict.through and attack.needs_of_host:
+        pytest.skip(f"not possible on this host: {attack.needs_of_host} ({verdict.detail})")
+    assert verdict.through, verdict.detail
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=ids)
+@pytest.mark.parametrize("tier", ["full", "no-userns"])
+def test_attack_fails_confined_but_for_what_is_published(lab: Lab, attack: Attack, tier: str) -> None:
+    require("userns" if tier == "full" else "landlock")
+    verdict = tried(lab, attack, tier)
+    assert verdict.through == (tier in attack.reaches), verdict.detail
+    assert verdict.started or verdict.detail.startswith("refused: "), verdict.detail
+    assert not any(fault in verdict.detail for fault in FAULTS), verdict.detail
