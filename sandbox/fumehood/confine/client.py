@@ -42,7 +42,7 @@ class Spawner:
             self._sock, theirs = wire.pair()
             with theirs:
                 self._process = _started(theirs.fileno())
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: an interpreter that may start no process
             raise missing("supervisor", f"it could not be started ({error})") from error
         self._is_ours = os.getpid()
         try:

@@ -5,7 +5,7 @@ What a plan says is done by `jail.apply` in the child, irreversibly.
 """
 
 # pathlib resolves and normalises on its own; here a path is text until it is a descriptor
-# ruff: noqa: PTH100, PTH110, PTH112, PTH114, PTH115, PTH120
+# ruff: noqa: PTH100, PTH110, PTH112, PTH113, PTH114, PTH115, PTH120
 
 from __future__ import annotations
 
@@ -65,7 +65,17 @@ class Host:
 
     @classmethod
     def here(cls) -> Host:
-        """The facts of this process."""
+        """The facts of this process.
+
+        Raises:
+            ConfinementError: the interpreter does not know which program it is, as where it is embedded.
+        """
+        if not os.path.isfile(sys.executable or ""):
+            raise ConfinementError(
+                f"sys.executable is {sys.executable!r}: which folders the interpreter needs is not known",
+                layer="supervisor",
+                remedy="Run under an ordinary Python interpreter, or set sys.executable to the path of one.",
+            )
         paths = sysconfig.get_paths()
         libraries = _existing([paths["stdlib"], paths["platstdlib"], *_dynload(), *_site_folders(paths)])
         executable = os.path.abspath(sys.executable)
