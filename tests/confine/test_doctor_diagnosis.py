@@ -25,7 +25,7 @@ GOOD = Facts(
     interpreter="/usr/bin/python3.12",
     sysctls={"user.max_user_namespaces": "63000", "kernel.unprivileged_userns_clone": "1"},
     lsms=("lockdown", "capability", "landlock", "yama", "apparmor"),
-    tried=dict.fromkeys(TRIED, 0),
+    tried=dict.fromkeys(["fork", *TRIED], 0),
     numbers={"landlock": 6, "nofile": 1_048_576, "nproc": 60_000, "tasks": 200},
 )
 #: What was not tried once user namespaces were refused.
@@ -62,7 +62,7 @@ def test_a_host_with_everything_has_nothing_to_say() -> None:
 
 def test_every_layer_is_probed_by_something_that_is_tried() -> None:
     assert set(_PROBES) == {*layers("full", observe=True), *layers("no-userns", observe=True)}
-    assert {probe for probes in _PROBES.values() for probe in probes} <= {*TRIED, "identity"}
+    assert {probe for probes in _PROBES.values() for probe in probes} <= {*TRIED, "identity", "fork"}
 
 
 @pytest.mark.parametrize("layer", _PROBES)
@@ -138,6 +138,25 @@ def test_a_container_is_told_how_to_be_run(container: str, wanted: str) -> None:
     assert wanted in remedy
     assert all(call in remedy for call in ("unshare", "pivot_root", "landlock_restrict_self"))
     assert f"this is a container ({container})" in notes(facts)
+
+
+def test_a_container_on_a_host_that_restricts_namespaces_is_told_both() -> None:
+    facts = where(
+        failed={"private-mounts": errno.EACCES},
+        container="docker",
+        sysctls={"kernel.apparmor_restrict_unprivileged_userns": "1"},
+    )
+    remedy = finding(facts, "rootfs").remedy
+    assert "--security-opt seccomp=FILE" in remedy
+    assert "apparmor=NAME" in remedy
+
+
+def test_ubuntu_may_also_refuse_the_first_mount() -> None:
+    facts = where(
+        failed={"private-mounts": errno.EACCES},
+        sysctls={"kernel.apparmor_restrict_unprivileged_userns": "1"},
+    )
+    assert "apparmor_parser" in finding(facts, "rootfs").remedy
 
 
 def test_a_masked_proc_is_weaker_and_no_more() -> None:
@@ -241,6 +260,15 @@ def test_a_missing_library_is_named_by_its_package(distribution: str, command: s
 def test_a_call_that_a_kernel_lacks_names_the_version(probe: str, code: int, wanted: str) -> None:
     (layer,) = [name for name, probes in _PROBES.items() if probe in probes]
     assert wanted in finding(where(failed={probe: code}, kernel="4.19.0"), layer).remedy
+
+
+def test_where_nothing_can_be_forked_only_that_is_known() -> None:
+    facts = replace(GOOD, tried={"fork": errno.EAGAIN})
+    assert finding(facts, "supervisor").state == "missing"
+    assert "TasksMax" in finding(facts, "supervisor").remedy
+    others = {f.state for f in diagnose(facts)["full"] if f.layer not in ("supervisor", "identity")}
+    assert others == {"unknown"}
+    assert able(facts) == []
 
 
 def test_low_limits_are_weaker() -> None:

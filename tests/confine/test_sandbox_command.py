@@ -290,7 +290,7 @@ def test_doctor_names_what_is_missing(
 ) -> None:
     from fumehood.confine import doctor, probes
 
-    tried = {**dict.fromkeys(probes._PROBES, 0), **failed}
+    tried = {**dict.fromkeys(["fork", *probes._PROBES], 0), **failed}
     facts = Facts(distribution="debian", kernel="5.10.1\x1b[2J", version="11", tried=tried)
     monkeypatch.setattr(doctor, "gather", lambda: facts)
     monkeypatch.setattr(doctor, "trial", lambda tier: {})

@@ -7,7 +7,9 @@ waits for a job: see `api`.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -38,12 +40,7 @@ class Spawner:
     """A running spawner: its socket, and what it said about itself."""
 
     def __init__(self, needed: tuple[str, ...]) -> None:
-        try:
-            self._sock, theirs = wire.pair()
-            with theirs:
-                self._process = _started(theirs.fileno())
-        except (OSError, RuntimeError) as error:  # RuntimeError: an interpreter that may start no process
-            raise missing("supervisor", f"it could not be started ({error})") from error
+        self._sock, self._process = _started()
         self._is_ours = os.getpid()
         try:
             self.identity, self.landlock_abi, self.mapping_fd = self._greet(needed)
@@ -114,7 +111,21 @@ class Spawner:
             os.close(fd)
 
 
-def _started(socket_fd: int) -> subprocess.Popen[bytes]:
+def _started() -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """Our end of its socket, and the process."""
+    with contextlib.ExitStack() as unless_started:
+        try:
+            ours, theirs = wire.pair()
+            unless_started.callback(ours.close)
+            with theirs:
+                process = _execute(theirs.fileno())
+        except (OSError, RuntimeError) as error:  # RuntimeError: an interpreter that may start no process
+            raise missing("supervisor", f"it could not be started ({error})") from error
+        unless_started.pop_all()
+        return ours, process
+
+
+def _execute(socket_fd: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [*_COMMAND, str(socket_fd)],
         stdin=subprocess.DEVNULL,

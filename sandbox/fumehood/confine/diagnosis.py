@@ -77,7 +77,7 @@ def _find(tier: str, layer: str, facts: Facts) -> Finding:
         if probe in _ONLY_WITH_NAMESPACES and tier != "full":
             continue
         code = facts.tried.get(probe)
-        if code is None and probe == "identity":  # not root: there is nothing to give up
+        if code is None and probe == "identity" and not facts.is_root:  # there is nothing to give up
             continue
         if code is None:
             return Finding(tier, layer, "unknown", "not tried: a layer before it is missing")
