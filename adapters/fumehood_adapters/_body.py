@@ -27,6 +27,7 @@ from fumehood.model import Confine, ToolDefinition
 from fumehood.sessions import OpenSession
 from fumehood_adapters._arguments import Arguments, Given, Split, config_parameter
 from fumehood_adapters._results import rebuilt, replayed, viewed
+from fumehood_adapters._spoken import marked
 
 __all__ = [
     "Context",
@@ -146,15 +147,15 @@ class ToolBody:
             result.close()
         if isinstance(result, AsyncIterator) or inspect.isawaitable(result):  # nothing of it has run yet
             raise FumehoodError(f"{self.definition.name} has to be awaited; use `ainvoke`")
-        return list(result) if isinstance(result, Iterator) else result  # a generator has not run yet
+        return marked(list(result) if isinstance(result, Iterator) else result)  # a generator has not run yet
 
     async def arun(self, bound: Bound, confinements: tuple[Confine, ...], /) -> object:
         result = await self.governed.runner.arun(bound, self.split.injected, confinements, self.context)
         if inspect.isawaitable(result):
             result = await result
         if isinstance(result, AsyncIterator):
-            return [item async for item in result]
-        return list(result) if isinstance(result, Iterator) else result
+            return marked([item async for item in result])
+        return marked(list(result) if isinstance(result, Iterator) else result)
 
     def view(self, result: object, /) -> tuple[JSON, bool]:
         return viewed(result, has_artifact=self.governed.has_artifact)

@@ -212,8 +212,9 @@ def _opaque(value: object, depth: int) -> JSON:
 
 
 def text_view(value: object) -> str:
-    """Any text without lone surrogates."""
-    return str(value).encode("utf-8", "replace").decode()
+    """Any text without lone surrogates; of a subclass of `str` what it holds, not what it says."""
+    text = str.__str__(value) if isinstance(value, str) else str(value)
+    return text.encode("utf-8", "replace").decode()
 
 
 def _schema(name: str, function: Callable[..., object]) -> type[BaseModel]:

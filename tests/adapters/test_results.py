@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import pytest
@@ -15,6 +15,7 @@ from langchain_core.documents import Document
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import InjectedToolCallId, tool
 from langgraph.types import Command
+from pydantic import BaseModel, PrivateAttr, computed_field
 
 from fumehood import Withheld
 from fumehood.errors import FumehoodError
@@ -211,3 +212,108 @@ def test_an_exception_that_would_have_to_be_redacted_is_withheld(open_guard: Ope
         chain.append(error)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     assert not [e for e in chain if SECRET in str(e)]
+
+
+class Computed(BaseModel):
+    a: int
+    _hidden: str = PrivateAttr(default=SECRET)
+
+    @computed_field
+    @property
+    def b(self) -> str:
+        return self._hidden
+
+
+class Says(BaseModel):
+    a: int = 1
+
+    def __str__(self) -> str:
+        return SECRET
+
+
+class SaysInLists(BaseModel):
+    a: int = 1
+
+    def __repr_args__(self) -> Any:
+        return [("a", SECRET)]
+
+
+@dataclasses.dataclass
+class Record:
+    a: int = 1
+
+    def __repr__(self) -> str:
+        return SECRET
+
+
+class Opaque:
+    def __str__(self) -> str:
+        return "fine"
+
+    def __repr__(self) -> str:
+        return SECRET
+
+
+class Text(str):
+    def __str__(self) -> str:
+        return "fine"
+
+
+class Names(Mapping[str, int]):
+    def __getitem__(self, name: str) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["a"])
+
+    def __len__(self) -> int:
+        return 1
+
+    def __repr__(self) -> str:
+        return SECRET
+
+
+class Bag(set[int]):
+    def __repr__(self) -> str:
+        return SECRET
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        Computed(a=1),
+        Says(),
+        SaysInLists(),
+        Record(),
+        {"a": Record()},
+        [Opaque()],
+        {"a": Opaque()},
+        {Opaque(): 1},
+        Text(SECRET),
+        [Text(SECRET)],
+        Names(),
+        Bag(),
+        (1, Opaque()),
+    ],
+)
+def test_policy_sees_every_text_that_the_model_would_see(open_guard: Open, result: Any) -> None:
+    @tool
+    def act() -> Any:
+        """Act."""
+        return result
+
+    call = {"name": "act", "args": {}, "id": "1", "type": "tool_call"}
+    assert SECRET in str(act.invoke(call).content)  # unguarded, the model would read it
+    rules = '\nwithhold contains "no" if contains(sprintf("%v", [call.result]), "sk-secret")\n'
+    guard = open_guard(PERMIT + rules)
+    with guard.session(agent="bot"):
+        assert SECRET not in str(guard_tools([act], guard)[0].invoke(call).content)
+    guard = open_guard(REDACT)
+    with guard.session(agent="bot"):
+        assert SECRET not in str(guard_tools([act], guard)[0].invoke(call).content)
+
+
+def test_objects_without_a_text_of_their_own_are_seen_as_before() -> None:
+    view, _ = viewed([Receipt("k", 7), Document(page_content="x")], has_artifact=False)
+    assert view[0] == {"key": "k", "number": 7}  # type: ignore[index]
+    assert viewed({"a": (1, {2})}, has_artifact=False)[0] == {"a": [1, [2]]}
