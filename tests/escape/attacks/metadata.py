@@ -322,7 +322,6 @@ processes(lambda p: os.kill(p, 0))
         needs=("hidden_decoy",),
         oracle=found_process,
         payload="processes(lambda p: os.getpriority(0, p))",
-        reaches=_NUMBERS,
     ),
     _attack(
         id="meta-ioprio-get",
@@ -330,7 +329,6 @@ processes(lambda p: os.kill(p, 0))
         needs=("hidden_decoy",),
         oracle=found_process,
         payload="processes(lambda p: sc('ioprio_get', 1, p))",
-        reaches=_NUMBERS,
     ),
     _attack(
         id="meta-affinity",
@@ -359,7 +357,6 @@ def ask(p):
     except OSError: raise ProcessLookupError from None
 processes(ask)
 """,
-        reaches=_NUMBERS,
     ),
     _attack(
         id="meta-capget",
@@ -370,7 +367,6 @@ processes(ask)
 room = ctypes.create_string_buffer(24)
 processes(lambda p: sc(125, struct.pack('=Ii', 0x20080522, p), room))
 """,
-        reaches=_NUMBERS,
     ),
     _attack(
         id="meta-pidfd-open",
