@@ -284,6 +284,16 @@ def _memory(spec: FilterSpec) -> tuple[Rule, ...]:
     )
 
 
+def _identities(spec: FilterSpec) -> tuple[Rule, ...]:
+    """`seteuid` to what it is already: what POSIX_SPAWN_RESETIDS does, with which make starts programs.
+
+    There is no capability and no other id to come back to: the kernel refuses every other one.
+    """
+    as_it_is = (Match(0, _ALL32), Match(2, _ALL32))
+    names = ("setresuid", "setresgid") if spec.fork and spec.exec else ()
+    return tuple(Rule(name, Answer.ALLOW, as_it_is) for name in names)
+
+
 def _clocks() -> tuple[Rule, ...]:
     names = ("clock_gettime", "clock_getres", "clock_nanosleep")
     return tuple(Rule(name, Answer.ALLOW, (Match(0, 0, _NOT_OWN_CLOCK),)) for name in names)
@@ -303,6 +313,7 @@ def _job_rules(spec: FilterSpec) -> tuple[Rule, ...]:
         *_socket_options(),
         *_memory(spec),
         *_clocks(),
+        *_identities(spec),
         *_allow_values("arch_prctl", 0, _ARCH_PRCTLS),
         Rule("getpriority", Answer.ALLOW, (Match(1, 0),)),
         *_allow_values("ioctl", 1, (*_IOCTLS, _FICLONE)),
