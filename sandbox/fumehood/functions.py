@@ -199,8 +199,12 @@ def _view(value: object, depth: int) -> JSON:
 
 def number_view(value: float) -> JSON:
     """A number, or its text where JSON has no exact form of it."""
-    kind = int if isinstance(value, int) else float
-    return kind(value) if math.isfinite(value) and abs(value) < _MAX_INT else str(value)
+    if not isinstance(value, int):
+        return float(value) if math.isfinite(value) and abs(value) < _MAX_INT else str(value)
+    try:
+        return int(value) if abs(value) < _MAX_INT else str(value)
+    except ValueError:  # more digits than Python writes
+        return hex(value)
 
 
 def _opaque(value: object, depth: int) -> JSON:

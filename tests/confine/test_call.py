@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from importables import Written, written
 
 from fumehood import confine
+from fumehood.canonical import parse, require_plain
+from fumehood.confine import callee
 from fumehood.errors import BindError, ConfigError, JobFailed
 
 HONEST = """
@@ -274,6 +278,45 @@ def test_a_result_has_a_size_limit_that_can_be_raised(call: Caller) -> None:
 def test_arguments_that_are_not_json_never_go_in(package: Written, arguments: dict[str, Any]) -> None:
     with pytest.raises(BindError):
         confine.call(f"{package.name}.honest:echo", arguments)
+
+
+_anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(exclude_categories=()))
+    | st.binary(max_size=2)
+    | st.decimals(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(exclude_categories=())) | st.integers(), inner, max_size=3)
+        | st.tuples(inner)
+        | st.sets(st.integers(), max_size=2)
+    ),
+    max_leaves=6,
+)
+
+
+@given(_anything)
+@example(2**53)
+@example(2**53 - 1)
+@example(-(2**53))
+@example(10**400)
+@example({"\ud800": 1})
+def test_inside_the_same_is_json_as_here(value: Any) -> None:
+    """What a function may return is what may be an argument: each side checks by itself."""
+    accepted = []
+    for check in (lambda: callee._require_json(value, "", 0), lambda: require_plain(value)):
+        try:
+            check()
+        except (callee._NotJson, BindError):
+            accepted.append(False)
+        else:
+            accepted.append(True)
+    assert accepted[0] == accepted[1]
+    if accepted[0]:
+        assert repr(parse(json.dumps(value))) == repr(value)
 
 
 # --- hostile ---------------------------------------------------------------------------------------------

@@ -168,10 +168,11 @@ def here(policies: Path, tmp_path: Path) -> Iterator[ModuleType]:
             yield module
 
 
-def outcome_of(guard: Guard, number: int = -1) -> dict[str, Any]:
+def confinement_of(guard: Guard) -> dict[str, Any]:
+    """How the last call was confined, as the record says."""
     guard.ledger.flush()
-    outcomes = [e for e in guard.ledger.events() if e.kind == "outcome"]
-    return dict(json.loads(outcomes[number].attributes))
+    last = [e for e in guard.ledger.events() if e.kind == "outcome"][-1]
+    return dict(json.loads(last.attributes)["fumehood.detail"]["fumehood.confinement"])
 
 
 # --- it runs elsewhere, with what was decided ------------------------------------------------
@@ -186,8 +187,9 @@ def test_the_body_gets_the_bound_values_type_by_type(guard: Guard, tools: Module
 
 def test_it_runs_in_another_process_and_policy_knows(guard: Guard, tools: ModuleType) -> None:
     assert guard.tool(confined=True)(tools.where)() != os.getpid()
-    detail = json.loads(json.dumps(outcome_of(guard)))
-    assert "python-offline" in json.dumps(detail) and "seccomp" in json.dumps(detail)
+    detail = confinement_of(guard)
+    assert (detail["profile"], detail["exit"], detail["code"]) == ("python-offline", "exited", 0)
+    assert "seccomp" in detail["layers"]
 
 
 def test_arguments_that_do_not_fit_are_denied_and_nothing_runs(guard: Guard, tools: ModuleType) -> None:
@@ -252,6 +254,16 @@ def test_folders_are_read_and_written_where_named(guard: Guard, tools: ModuleTyp
     assert not (shown / "b").exists() and not (tmp_path / "b").exists()
 
 
+def test_the_guards_tier_is_used(policies: Path, tmp_path: Path, tools: ModuleType) -> None:
+    ledger = tmp_path / "tier.db"
+    with (
+        Guard(policies, ledger=ledger, isolation="thread", tier="no-userns") as guard,
+        guard.session(agent="b"),
+    ):
+        assert guard.tool(confined=True)(tools.where)() != os.getpid()
+        assert confinement_of(guard)["tier"] == "no-userns"
+
+
 # --- the policy -------------------------------------------------------------------------------------------
 
 
@@ -263,7 +275,7 @@ def test_what_policy_refuses_never_runs(guard: Guard, tools: ModuleType) -> None
 def test_the_stricter_of_its_own_profile_and_the_policys_counts(guard: Guard, tools: ModuleType) -> None:
     with pytest.raises(JobFailed, match="PermissionError"):
         guard.tool(confined=True)(tools.forks)()
-    assert "python-offline+strictest" in json.dumps(outcome_of(guard))
+    assert confinement_of(guard)["profile"] == "python-offline+strictest"
     with pytest.raises(JobFailed):
         guard.tool(confined=True, limits={"memory_bytes": 2 << 30})(tools.eats)()
 
