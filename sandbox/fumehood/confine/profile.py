@@ -62,6 +62,8 @@ _COMMON_IMPORTS: Final = (
     "time",
     "typing",
 )
+#: Without namespaces /etc/gitconfig is there and cannot be read, which git takes for an error.
+_TOOLS: Final = {"GIT_CONFIG_NOSYSTEM": "1"}
 _NONE, _READ, _WRITE = 0, 1, 2  # rights to a path
 _PROFILE: Final = "Correct the profile; `fumehood sandbox explain PROFILE` prints one."
 
@@ -146,16 +148,19 @@ _BUILT_IN: Final = (
     Profile(
         name="python-offline",
         about="Python with the packages of the calling interpreter, a working folder and no network.",
+        env=_TOOLS,
         imports=_COMMON_IMPORTS,
     ),
     Profile(
         name="python-data",
         about="python-offline for numpy, pandas and matplotlib: 2 GiB, one thread, pictures into files.",
         env={
+            **_TOOLS,
             "MPLBACKEND": "Agg",
             "MPLCONFIGDIR": "/tmp/matplotlib",  # noqa: S108 — private; where there is none, a temporary folder
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
+            "XDG_CACHE_HOME": "/tmp/cache",  # noqa: S108 — as above: fontconfig's
         },
         imports=(*_COMMON_IMPORTS, "numpy"),
         limits=Limits(memory_bytes=2 * _GIB, disk_bytes=512 * _MIB, file_bytes=256 * _MIB),
@@ -164,6 +169,7 @@ _BUILT_IN: Final = (
         name="shell",
         about="The system's programs through /bin/sh, a working folder and no network.",
         python=False,
+        env=_TOOLS,
         jit=True,
     ),
     Profile(
