@@ -7,11 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from host import require
 
@@ -19,7 +20,7 @@ from confine.callers import BEFORE, CALL, FLAGS, HEAD, REFUSED, TWO_JOBS, WAYS
 from confine.conftest import _BECOME, ORDINARY, SOURCE_ROOT, _require_usable_by_others
 from confine.test_lifetime import is_alive, wait_until
 
-PATHS = [SOURCE_ROOT, sysconfig.get_paths()["purelib"]]
+PATHS = [SOURCE_ROOT, str(Path(click.__file__).parents[1])]
 Caller = Callable[..., dict[str, Any]]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import time
@@ -170,8 +171,11 @@ def test_nobody_survives_a_terminal_that_is_closed(terminal: Terminal) -> None:
     terminal.type("sleep 600\n")
     assert wait_until(lambda: sleeps_below(terminal.pid))
     below = all_below(terminal.pid)
+    folder = Path(re.search(rb"working folder (\S+)", terminal.shown)[1].decode())  # type: ignore[index]
+    assert folder.is_dir()
     os.kill(terminal.pid, signal.SIGHUP)
-    assert os.waitpid(terminal.pid, 0)[1] == signal.SIGHUP
+    assert terminal.status() == 128 + signal.SIGHUP
+    assert not folder.exists()
     assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below))
 
 

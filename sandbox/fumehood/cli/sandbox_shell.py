@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
@@ -132,10 +133,16 @@ def _working_folder(given: Path | None) -> Iterator[Path]:
     from fumehood.confine import folders
 
     own = tempfile.mkdtemp(prefix="fumehood-shell-")
+    for number in (signal.SIGHUP, signal.SIGTERM):  # a terminal that is closed: the folder goes all the same
+        signal.signal(number, _leave)
     try:
         yield Path(own)
     finally:
         folders.remove(own)
+
+
+def _leave(number: int, _: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def _converse(session: Session, line: str | None) -> None:

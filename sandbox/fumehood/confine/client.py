@@ -77,10 +77,10 @@ class Spawner:
 
     def last_words(self) -> str:
         """What it said when it ended by a fault of its own; empty otherwise."""
-        self._sock.setblocking(False)
         try:
+            self._sock.setblocking(False)
             message = wire.receive(self._sock)
-        except OSError:
+        except OSError:  # nothing is said; or another thread has ended it already
             return ""
         return str(message[0].get("crashed", "")) if message else ""
 
