@@ -206,14 +206,13 @@ def _is_outermost(session: OpenSession) -> bool:
 
 
 def _given_by_model(request: ToolCallRequest) -> frozenset[str]:
-    """The arguments of the call as the model made it; all that it has now, if it cannot be found."""
+    """The arguments of the call as the model made it, of every call with its id: a model may use one twice.
+    All that it has now, if it cannot be found."""
     state, call = request.state, request.tool_call
-    messages = state.get("messages", []) if isinstance(state, dict) else getattr(state, "messages", state)
-    for message in reversed(messages if isinstance(messages, list) else []):
-        for made in message.tool_calls if isinstance(message, AIMessage) else []:
-            if made["id"] == call["id"]:
-                return frozenset(made["args"])
-    return frozenset(call["args"])
+    messages = state.get("messages") if isinstance(state, dict) else getattr(state, "messages", state)
+    said = (m for m in messages if isinstance(m, AIMessage)) if isinstance(messages, list) else ()
+    made = [set(other["args"]) for m in said for other in m.tool_calls if other["id"] == call["id"]]
+    return frozenset().union(*made) if made else frozenset(call["args"])
 
 
 def _names(tools: Iterable[BaseTool | dict[str, Any]]) -> list[str]:

@@ -201,8 +201,13 @@ KINDS: list[Callable[[], BaseTool]] = [
 ]
 
 
-def answers(guard: Guard, made: BaseTool, *inner: AgentMiddleware[Any, Any, Any]) -> list[str]:
-    model = ScriptedChatModel([calls("act", x=1, who="forged"), say("done")])
+def answers(
+    guard: Guard, made: BaseTool, *inner: AgentMiddleware[Any, Any, Any], twice: bool = False
+) -> list[str]:
+    call = calls("act", x=1, who="forged")
+    if twice:
+        call.tool_calls.insert(0, calls("act", x=2).tool_calls[0])
+    model = ScriptedChatModel([call, say("done")])
     agent = create_agent(model, [made], middleware=[GuardMiddleware(guard), *inner])
     with guard.session(agent="bot"):
         state = agent.invoke({"messages": [HumanMessage("go")]})
@@ -214,6 +219,10 @@ def test_the_model_cannot_give_what_is_injected(open_guard: Open, kind: Callable
     guard = open_guard()
     assert answers(guard, kind()) == ["1 nobody"]
     assert answers(guard, guard_tools([kind()], guard)[0]) == ["1 nobody"]
+
+
+def test_nor_by_using_one_id_twice(open_guard: Open) -> None:
+    assert answers(open_guard(), Act(), twice=True) == ["2 nobody", "1 nobody"]
 
 
 def test_what_other_middleware_injects_reaches_the_body(open_guard: Open) -> None:
