@@ -93,7 +93,7 @@ def from_files(root: str = "/") -> Facts:
         lsms=tuple(filter(None, _text(root, "/sys/kernel/security/lsm").strip().split(","))),
         apparmor=_text(root, "/proc/self/attr/apparmor/current").strip("\0\n "),
         is_filtered=status.get("Seccomp", "0") == "2",
-        libseccomp=_compiler_fault(),
+        libseccomp=compiler_fault(),
         memory_limit_bytes=_memory_limit(root),
     )
 
@@ -153,7 +153,7 @@ def _memory_limit(root: str) -> int:
     return min(limits, default=0)
 
 
-def _compiler_fault() -> str:
+def compiler_fault() -> str:
     """Why no filter can be compiled; "" where one can."""
     from fumehood.confine.seccomp import Answer, Rule, compile_rules
     from fumehood.errors import ConfinementError
