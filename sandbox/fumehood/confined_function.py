@@ -218,8 +218,8 @@ def _require_apart(name: str, function: Importable, protected: Sequence[str]) ->
         if is_inside(path, function.shown) or is_inside(function.shown, path):
             raise ConfigError(
                 f"{name} cannot run in a process of its own: {function.shown}, which it is imported from, "
-                f"and {path}, which is the guard's, lie in each other; keep ledger and policies in folders of "
-                "their own, or move the function to a module or package beside them"
+                f"and {path}, which is the guard's, lie in each other; keep ledger and policies in folders "
+                "of their own, or move the function to a module or package beside them"
             )
 
 
