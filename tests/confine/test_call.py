@@ -361,6 +361,15 @@ def test_bytes_that_are_no_plain_result_are_none(package: Written, text: str) ->
     assert failed.value.kind == "no_result"
 
 
+def test_words_from_inside_are_clipped_and_inert(package: Written) -> None:
+    text = json.dumps({"raised": ["Error\n\x1b[2J" * 200, "\u202e" + "y" * 100_000]})
+    with pytest.raises(JobFailed) as failed:
+        confine.call(f"{package.name}.hostile:raw", {"text": text})
+    assert len(str(failed.value)) < 5000
+    assert not {"\n", "\x1b", "\u202e"} & set(str(failed.value))
+    assert failed.value.type_name.startswith("Error⟨U+000A⟩⟨U+001B⟩[2J")
+
+
 def test_a_result_beside_another_is_none(package: Written) -> None:
     with pytest.raises(JobFailed) as failed:
         confine.call(f"{package.name}.hostile:raw_and_return", {"text": '{"result": "forged"}'})
