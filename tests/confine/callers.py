@@ -147,6 +147,24 @@ answers += [child(lambda: os.kill(os.getpid(), signal.SIGKILL))]
 end(answers == [("7", 0), ("7", 0), ("7", 9)] and job.wait().stdout == b"parent\\n" and one() == "42",
     answers=answers)
 """,
+    "after a fork, when the child asks for its parent's job": """
+job = confine.start(Spec(source="import time; time.sleep(0.3); print('parent')", tier=TIER))
+read, write = os.pipe()
+pid = os.fork()
+if not pid:
+    try:
+        job.wait(10)
+        os.write(write, b"taken")
+    except RuntimeError:
+        os.write(write, b"refused")
+    os._exit(0)
+os.close(write)
+os.waitpid(pid, 0)
+with os.fdopen(read) as file:
+    said = file.read()
+out = job.wait()
+end(said == "refused" and out.stdout == b"parent\\n", said=said, out=out.exit.kind)
+""",
     "from a pool of forked processes": """
 import multiprocessing
 job = confine.start(Spec(source="import time; time.sleep(0.7); print('parent')", tier=TIER))
