@@ -15,7 +15,6 @@ import resource
 import signal
 import subprocess
 import sys
-import sysconfig
 import termios
 import threading
 import traceback
@@ -37,14 +36,14 @@ class Unusable(Exception):
     """No ordinary user can run this interpreter and these packages: why."""
 
 
-def command() -> list[str]:
-    """How to start a lab as an ordinary user.
+def command(*, as_root: bool = False) -> list[str]:
+    """How to start a lab as an ordinary user, unless it shall stay root.
 
     Raises:
         Unusable: this is root, and others cannot reach the interpreter or its packages.
     """
     start = ["-W", "error", "-m", "escape.lab"]
-    if os.geteuid() != 0:
+    if as_root or os.geteuid() != 0:
         return [sys.executable, *start]
     python = os.path.realpath(sys.executable)
     from fumehood.confine.root import barring_folder
@@ -56,18 +55,30 @@ def command() -> list[str]:
 
 
 def python_path() -> list[str]:
+    """Of this process: the tests, the package, and where what it needs is installed."""
+    import pydantic
+
     import fumehood
 
-    return [_TESTS, str(Path(fumehood.__file__).parents[1]), sysconfig.get_paths()["purelib"]]
+    packages = (fumehood, pydantic)
+    return [_TESTS, *(str(Path(str(package.__file__)).parents[1]) for package in packages)]
 
 
 class Lab:
-    """A lab, from the side of whoever asks. Used as a context."""
+    """A lab, from the side of whoever asks. Used as a context.
 
-    def __init__(self) -> None:
+    With *as_root* it stays root, and what is attacked is root's: in the open it would prove nothing.
+    """
+
+    def __init__(self, *, as_root: bool = False) -> None:
         env = {"PATH": os.environ["PATH"], "PYTHONPATH": ":".join(python_path()), "LANG": "C.UTF-8"}
         self._process = subprocess.Popen(
-            command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, cwd="/", text=True
+            command(as_root=as_root),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=env,
+            cwd="/",
+            text=True,
         )
 
     def attempt(self, attack: str, place: str) -> Verdict:

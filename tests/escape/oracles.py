@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from escape import witness
 from escape.model import Oracle, Run
-from escape.scene import Scene, arrived, ask
+from escape.scene import Scene
+from escape.scene_listeners import arrived
+from escape.scene_processes import ask
 
 
 def leaks(scene: Scene, run: Run) -> bool:

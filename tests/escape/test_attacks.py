@@ -11,6 +11,7 @@ from host import require
 from escape.catalogue import ATTACKS
 from escape.lab import Lab, Unusable
 from escape.model import Attack, Verdict
+from escape.places import UNFILTERED
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of x86-64")
 
@@ -61,3 +62,27 @@ def test_attack_fails_confined_but_for_what_is_published(lab: Lab, attack: Attac
     assert verdict.through == (tier in attack.reaches), verdict.detail
     assert verdict.started or verdict.detail.startswith("refused: "), verdict.detail
     assert not any(fault in verdict.detail for fault in FAULTS), verdict.detail
+
+
+def test_whoever_watches_sees_into_a_jail(lab: Lab) -> None:
+    """With the filter open, doors of the kernel open too, and that is seen: "stopped" is not blindness."""
+    require("userns")
+    surface = [attack for attack in ATTACKS if attack.kind == "kernel surface" and not attack.needs]
+    through = [attack.id for attack in surface if tried(lab, attack, UNFILTERED).through]
+    assert len(through) > len(surface) // 2, through
+
+
+@pytest.fixture(scope="module")
+def roots_lab() -> Iterator[Lab]:
+    require("root")
+    with Lab(as_root=True) as lab:
+        yield lab
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", ATTACKS, ids=ids)
+@pytest.mark.parametrize("tier", ["full", "no-userns"])
+def test_attack_on_what_is_roots_fails_too(roots_lab: Lab, attack: Attack, tier: str) -> None:
+    """Everything planted is root's. Some of what is published is stopped then by whose it is."""
+    verdict = tried(roots_lab, attack, tier)
+    assert not verdict.through or tier in attack.reaches, verdict.detail
