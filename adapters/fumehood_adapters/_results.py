@@ -101,7 +101,8 @@ def _rebuild(value: object, view: JSON) -> object:
     if isinstance(view, str):  # a list of messages must stay one: text in it would count as the user's
         return value.model_copy(update={"content": view}) if isinstance(value, BaseMessage) else view
     if isinstance(value, Mapping) and isinstance(view, dict):
-        return {key: _rebuild(item, view.get(_key(key))) for key, item in value.items()}
+        pairs = zip(value.items(), view.items(), strict=False)  # in one order; a text of its own comes last
+        return {k if _key(k) == n else n: _rebuild(item, part) for (k, item), (n, part) in pairs}
     if isinstance(value, list | tuple) and isinstance(view, list):
         made = [_rebuild(item, part) for item, part in zip(value, view, strict=True)]
         return tuple(made) if isinstance(value, tuple) else made

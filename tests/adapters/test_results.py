@@ -293,6 +293,8 @@ class Bag(set[int]):
         [Text(SECRET)],
         Names(),
         Bag(),
+        {SECRET: 1},
+        {"a": [{SECRET: {SECRET: SECRET}}]},
         (1, Opaque()),
     ],
 )
