@@ -89,7 +89,7 @@ def reap():
     except ChildProcessError:
         pass
 
-def gone(find, seconds=5.0):
+def gone(find, seconds=10.0):  # others of this user may be at work beside us
     end = time.monotonic() + seconds
     while (left := find()) and time.monotonic() < end:
         time.sleep(0.01)
