@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from fumehood.confine.diagnosis import _PROBES, Finding, describe, diagnose, is_confinable, notes
 from fumehood.confine.doctor import confirm
-from fumehood.confine.facts import Facts, from_files, parse_os_release
+from fumehood.confine.facts import Facts
 from fumehood.confine.layers import REMEDIES
 from fumehood.confine.plan import layers
 from fumehood.confine.probes import _PROBES as TRIED
@@ -292,6 +291,8 @@ def test_root_whose_folders_cannot_be_mapped_is_told() -> None:
 def test_a_cgroup_that_bounds_everything_is_noted() -> None:
     assert "2048 MiB" in " ".join(notes(where(memory_limit_bytes=2 << 30)))
     assert "MemoryMax" in " ".join(notes(GOOD))
+    assert "no cgroup is delegated" in " ".join(notes(GOOD))
+    assert "delegated to this user: /sys/x" in " ".join(notes(where(delegated_cgroup="/sys/x")))
 
 
 def test_a_job_in_earnest_has_the_last_word() -> None:
@@ -302,34 +303,3 @@ def test_a_job_in_earnest_has_the_last_word() -> None:
     assert not is_confinable(confirm(full, {"jail": "a fault"}))
     known = diagnose(where(failed={"user-ns": errno.EPERM}))["full"]
     assert confirm(known, {"user-ns": "refused"}) == known
-
-
-def test_os_release_is_read_as_shell_words() -> None:
-    text = '# x\nID="ubuntu"\nID_LIKE=\'debian x\'\nVERSION_ID=24.04\nBAD\nBROKEN="a\nnope nope=1\n'
-    assert parse_os_release(text) == {"ID": "ubuntu", "ID_LIKE": "debian x", "VERSION_ID": "24.04"}
-
-
-def test_facts_come_from_the_files_of_a_root(tmp_path: Path) -> None:
-    for name, text in {
-        "usr/lib/os-release": 'ID=rocky\nID_LIKE="rhel fedora"\nVERSION_ID="9.4"\nPRETTY_NAME="Rocky 9"\n',
-        "proc/sys/user/max_user_namespaces": "0\n",
-        "proc/self/status": "Name:\tx\nSeccomp:\t2\n",
-        "proc/self/cgroup": "0::/a/b\n",
-        "sys/fs/cgroup/a/b/memory.max": "max\n",
-        "sys/fs/cgroup/a/memory.max": "1048576\n",
-        "sys/kernel/security/lsm": "capability,yama",
-        "run/.containerenv": "",
-    }.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    facts = from_files(str(tmp_path))
-    assert (facts.distribution, facts.version, facts.family(), facts.title) == (
-        "rocky",
-        "9.4",
-        "fedora",
-        "Rocky 9",
-    )
-    assert facts.sysctls == {"user.max_user_namespaces": "0"}
-    assert (facts.is_filtered, facts.container, facts.lsms) == (True, "podman", ("capability", "yama"))
-    assert facts.memory_limit_bytes == 1 << 20
-    assert from_files(str(tmp_path / "empty")).title == "Linux"

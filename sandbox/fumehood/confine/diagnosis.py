@@ -178,6 +178,12 @@ def notes(facts: Facts) -> tuple[str, ...]:
         found.append(f"this is a container ({facts.container})")
     if facts.is_filtered:
         found.append("a system-call filter of somebody else's lies over this process")
+    if facts.delegated_cgroup:
+        found.append(f"a cgroup is delegated to this user: {facts.delegated_cgroup}")
+    else:
+        found.append(
+            "no cgroup is delegated to this user: the supervisor adds up memory and processes itself"
+        )
     if facts.memory_limit_bytes:
         found.append(f"a cgroup bounds this process and all jobs to {facts.memory_limit_bytes >> 20} MiB")
     else:

@@ -59,6 +59,7 @@ class Facts:
     is_filtered: bool = False  # somebody else's system-call filter lies over this process
     libseccomp: str = ""  # why the filter compiler cannot be loaded
     memory_limit_bytes: int = 0  # of the cgroup around this process; 0 for none
+    delegated_cgroup: str = ""  # one of version 2 that this user may divide, with memory and pids
     tried: Mapping[str, int] = field(default_factory=dict)
     numbers: Mapping[str, int] = field(default_factory=dict)
 
@@ -95,6 +96,7 @@ def from_files(root: str = "/") -> Facts:
         is_filtered=status.get("Seccomp", "0") == "2",
         libseccomp=compiler_fault(),
         memory_limit_bytes=_memory_limit(root),
+        delegated_cgroup=_delegated_cgroup(root),
     )
 
 
@@ -151,6 +153,20 @@ def _memory_limit(root: str) -> int:
             found += [_text(root, f"{base}/{folder}/{file}").strip() for folder in folders]
     limits = [int(text) for text in found if text.isdigit() and int(text) < 1 << 60]
     return min(limits, default=0)
+
+
+def _delegated_cgroup(root: str) -> str:
+    """This process's own, if version 2 is mounted, it may make others below, and they would count."""
+    paths = [
+        line.split(":", 2)[2] for line in _text(root, "/proc/self/cgroup").splitlines() if line[:2] == "0:"
+    ]
+    for path in paths:
+        where = f"/sys/fs/cgroup{path.rstrip('/')}"
+        controllers = _text(root, f"{where}/cgroup.controllers").split()
+        is_ours = os.access(Path(root) / where.lstrip("/"), os.W_OK | os.X_OK)
+        if is_ours and {"memory", "pids"} <= set(controllers):
+            return where
+    return ""
 
 
 def compiler_fault() -> str:
