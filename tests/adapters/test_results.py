@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+from collections import UserDict, deque
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -13,12 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.documents import Document
 from langchain_core.messages import HumanMessage, ToolMessage
-from langchain_core.tools import InjectedToolCallId, tool
+from langchain_core.tools import InjectedToolCallId, StructuredTool, tool
 from langgraph.types import Command
 from pydantic import BaseModel, PrivateAttr, computed_field
 
 from fumehood import Withheld
 from fumehood.errors import FumehoodError
+from fumehood.model import Redact
+from fumehood.release import redact
 from fumehood_adapters._results import rebuilt, replayed, viewed
 from fumehood_adapters.langchain import guard_tools
 
@@ -319,3 +324,53 @@ def test_objects_without_a_text_of_their_own_are_seen_as_before() -> None:
     view, _ = viewed([Receipt("k", 7), Document(page_content="x")], has_artifact=False)
     assert view[0] == {"key": "k", "number": 7}  # type: ignore[index]
     assert viewed({"a": (1, {2})}, has_artifact=False)[0] == {"a": [1, [2]]}
+
+
+class Loud(BaseModel):
+    a: Any = None
+
+    def __repr_args__(self) -> Any:
+        return [("b", self.a)]
+
+
+@dataclasses.dataclass
+class Quiet:
+    a: Any = None
+    b: Any = dataclasses.field(default=SECRET, repr=False)
+
+
+_leaves = st.sampled_from(
+    [SECRET, "x", 1, None, 2.5, Text(SECRET), SECRET.encode(), ValueError(SECRET), Opaque(), Path(SECRET)]
+)
+_objects = st.recursive(
+    _leaves,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=2),
+        st.dictionaries(st.sampled_from(["a", SECRET, 1, (SECRET,)]), inner, max_size=2),
+        st.builds(lambda a, b: (a, b), inner, inner),
+        *(st.builds(kind, a=inner) for kind in (Loud, Quiet, Record)),
+        st.builds(lambda a: UserDict({"a": a}), inner),
+        st.builds(lambda a: deque([a]), inner),
+        st.builds(lambda a: ToolMessage("c", tool_call_id="1", artifact=a), inner),
+        st.builds(lambda a: Document(page_content="c", metadata={"a": a}), inner),
+    ),
+    max_leaves=4,
+)
+
+
+@given(_objects)
+def test_the_model_reads_nothing_that_policy_has_not_seen_or_has_taken_out(result: Any) -> None:
+    try:
+        view, _ = viewed(result, has_artifact=False)
+        shown = redact(view, [Redact(pattern=SECRET)])
+        released = rebuilt(result, shown.value, has_artifact=False) if shown.is_changed else result
+    except FumehoodError:
+        return  # withheld
+    assert SECRET in json.dumps(view) or SECRET not in read_by_model(result)
+    assert SECRET not in read_by_model(released)
+
+
+def read_by_model(result: Any) -> str:
+    call = {"name": "act", "args": {}, "id": "1", "type": "tool_call"}
+    made = StructuredTool.from_function(lambda: result, name="act", description="Act.").invoke(call)
+    return "".join(str(getattr(m, "content", m)) for m in (made if isinstance(made, list) else [made]))
