@@ -170,11 +170,17 @@ def test_limits_are_named_and_have_units() -> None:
     count = "ulimit -n; ulimit -v"
     done = shell(count, options=("--limit", "open_files=32", "--limit", "memory_bytes=64m"))
     assert done.stdout.splitlines() == ["32", str((8 * 64 << 10) + (4 << 20))]
-    for wrong in ("nope=1", "processes=x", "processes=1k", "processes=1.5", "processes", "memory_bytes=1q"):
+    for wrong in (
+        "nope=1",
+        "processes=x",
+        "processes=1k",
+        "processes=1.5",
+        "processes",
+        "memory_bytes=1q",
+        "processes=0",
+    ):
         answer = invoke("run", "--limit", wrong, "true")
         assert (answer.exit_code, "--limit" in answer.stderr) == (2, True), wrong
-    beyond = invoke("run", "--limit", "processes=0", "true")
-    assert isinstance(beyond.exception, ConfinementError)
 
 
 def test_files_come_out_into_a_new_folder(tmp_path: Path) -> None:
