@@ -39,7 +39,7 @@ def viewed(result: object, *, has_artifact: bool) -> tuple[JSON, bool]:
         FumehoodError: nested too deeply to be looked through.
     """
     if isinstance(result, BaseException):
-        return error_text(result), False
+        return _error(result), False
     if has_artifact and isinstance(result, tuple) and len(result) == 2:
         view: JSON = {"content": _view(result[0], 1), "artifact": _view(result[1], 1)}
     else:
@@ -65,6 +65,13 @@ def replayed(view: JSON, *, has_artifact: bool) -> object:
     if has_artifact and isinstance(view, dict) and set(view) == _PAIR:
         return _replay(view["content"]), _replay(view["artifact"])
     return _replay(view)
+
+
+def _error(error: BaseException) -> str:
+    """Its text, and its first argument, which is what `handle_tool_error=True` hands on."""
+    text = error_text(error)
+    first = _texts(error.args[0]) if error.args else ""
+    return text if first in text else f"{text}\n{first}"
 
 
 def _view(value: object, depth: int) -> JSON:

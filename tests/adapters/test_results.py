@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.documents import Document
 from langchain_core.messages import HumanMessage, ToolMessage
-from langchain_core.tools import InjectedToolCallId, StructuredTool, tool
+from langchain_core.tools import InjectedToolCallId, StructuredTool, ToolException, tool
 from langgraph.types import Command
 from pydantic import BaseModel, PrivateAttr, computed_field
 
@@ -318,6 +318,31 @@ def test_policy_sees_every_text_that_the_model_would_see(open_guard: Open, resul
     guard = open_guard(REDACT)
     with guard.session(agent="bot"):
         assert SECRET not in str(guard_tools([act], guard)[0].invoke(call).content)
+
+
+class Hides(ToolException):
+    def __str__(self) -> str:
+        return "fine"
+
+    def __repr__(self) -> str:
+        return "fine"
+
+
+@pytest.mark.parametrize("error", [Hides(SECRET), ToolException(Opaque()), ToolException(SECRET), Hides()])
+def test_policy_sees_what_is_handed_on_of_an_error(open_guard: Open, error: Exception) -> None:
+    @tool
+    def act() -> str:
+        """Act."""
+        raise error
+
+    act.handle_tool_error = True
+    call = {"name": "act", "args": {}, "id": "1", "type": "tool_call"}
+    handed_on = str(act.invoke(call).content)
+    guard = open_guard(REDACT)
+    with guard.session(agent="bot"):
+        answer = guard_tools([act], guard)[0].invoke(call)
+    assert SECRET not in str(answer.content)
+    assert (answer.content == handed_on) == (SECRET not in handed_on + repr(error))
 
 
 def test_objects_without_a_text_of_their_own_are_seen_as_before() -> None:
