@@ -188,7 +188,7 @@ async def test_the_awaited_call_never_blocks_the_loop(call: Caller) -> None:
     with pytest.raises(JobFailed):
         await confine.acall(f"{call.package.name}.hostile:sleeps", tier=call.tier, timeout_s=0.5)
     ticking.cancel()
-    assert ticks > 50
+    assert ticks > 20
 
 
 async def test_cancelling_ends_the_job(call: Caller) -> None:
@@ -390,7 +390,7 @@ def test_what_a_function_forked_ends_with_it(call: Caller) -> None:
         target = Path(folder) / "outlived"
         options = {"write": [folder]} if call.tier == "full" or os.geteuid() else {}
         assert call("hostile:forks", {"path": str(target)}, **options) == "mine"
-        time.sleep(0.6)
+        time.sleep(0.6)  # longer than the fork would wait
         assert not target.exists()
 
 
@@ -406,7 +406,8 @@ def test_what_a_function_forked_ends_with_it(call: Caller) -> None:
 )
 def test_how_it_was_ended_is_the_supervisors_word(call: Caller, function: str, kind: str) -> None:
     limits = {"memory_bytes": 64 << 20} if function == "eats" else {}
-    error = call.failure(f"hostile:{function}", timeout_s=10 if function == "eats" else 1, limits=limits)
+    timeout_s = 1 if kind == "deadline" else 30
+    error = call.failure(f"hostile:{function}", timeout_s=timeout_s, limits=limits)
     assert error.kind == kind
     assert (error.type_name, error.text) == ("", "")
 
@@ -429,7 +430,7 @@ def test_how_it_was_ended_is_the_supervisors_word(call: Caller, function: str, k
 def test_a_module_that_cannot_be_imported_is_an_error_of_the_call(source: str, kind: str, said: str) -> None:
     with written(bad=source) as package:
         with pytest.raises(JobFailed) as failed:
-            confine.call(f"{package.name}.bad:f", timeout_s=1)
+            confine.call(f"{package.name}.bad:f", timeout_s=1 if kind == "deadline" else 30)
         assert (failed.value.kind, failed.value.type_name) == (kind, said)
 
 

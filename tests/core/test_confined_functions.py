@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -333,10 +334,18 @@ def test_a_deadline_and_a_stop_end_it(guard: Guard, tools: ModuleType) -> None:
     with pytest.raises(JobFailed) as failed:
         guard.tool(confined=True, timeout_s=0.5)(tools.sleeps)()
     assert failed.value.kind == "deadline"
-    stopping = threading.Timer(0.5, lambda: guard.ledger.stop(StopScope.AGENT, "bot", by="test"))
+
+    def stop() -> None:
+        until = time.monotonic() + 20
+        while not guard.jobs.count and time.monotonic() < until:
+            time.sleep(0.01)
+        guard.ledger.stop(StopScope.AGENT, "bot", by="test")
+
+    stopping = threading.Thread(target=stop)
     stopping.start()
     with pytest.raises(JobFailed) as failed:
         guard.tool(confined=True)(tools.sleeps)()
+    stopping.join()
     assert failed.value.kind == "stopped"
 
 
