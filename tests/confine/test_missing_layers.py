@@ -53,7 +53,7 @@ CASES: dict[str, dict[str, str]] = {
 ONE_PROGRAM = {"seccomp": "observe"}
 TIERS = ("full", "no-userns")
 ANSWERS = ("EPERM", "ENOSYS")
-_BATCH = 40
+_BATCH = 12
 
 
 @dataclass(eq=False)
@@ -117,7 +117,7 @@ def each(cases: list[Case]) -> Any:
 
 @pytest.fixture(scope="module")
 def ask(as_ordinary_user: Runner) -> Ask:
-    """What came of a case. A few dozen are asked in one harness, with all that are like this one."""
+    """What came of a case. A dozen are asked in one harness, this one first."""
     require("userns")
     require("landlock")
 
