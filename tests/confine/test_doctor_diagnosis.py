@@ -288,6 +288,11 @@ def test_root_whose_folders_cannot_be_mapped_is_told() -> None:
     assert able(unreachable) == []
 
 
+def test_an_unknown_machine_is_noted() -> None:
+    assert "this machine is riscv64" in " ".join(notes(where(machine="riscv64")))
+    assert "this machine is" not in " ".join(notes(where(machine="aarch64")))
+
+
 def test_a_cgroup_that_bounds_everything_is_noted() -> None:
     assert "2048 MiB" in " ".join(notes(where(memory_limit_bytes=2 << 30)))
     assert "MemoryMax" in " ".join(notes(GOOD))

@@ -37,6 +37,7 @@ _PROBES: Final = {
     "observe": ("observe", "execveat"),
 }
 _ONLY_WITH_NAMESPACES: Final = ("bounding-set",)
+_MACHINES: Final = ("x86_64", "aarch64")
 #: The number under which a job's one program is open; it must lie below the hard limit on open files.
 _LEAST_OPEN_FILES: Final = 1024
 #: What jobs of the usual profiles may have together, and what a supervisor needs beside them.
@@ -174,6 +175,8 @@ def _weaker_identity(tier: str, facts: Facts) -> Finding | None:
 def notes(facts: Facts) -> tuple[str, ...]:
     """What is no layer, and worth knowing."""
     found = []
+    if facts.machine not in _MACHINES:
+        found.append(f"confinement knows {' and '.join(_MACHINES)}; this machine is {facts.machine}")
     if facts.container:
         found.append(f"this is a container ({facts.container})")
     if facts.is_filtered:
