@@ -196,11 +196,15 @@ def _with_mounts(plan: Plan, spawner: Spawner, owned: contextlib.ExitStack) -> t
 def _pinned(bind: Bind) -> Bind:
     """*bind* with what it is now: a job could put a link there, to be shown what the link leads to."""
     try:
-        status = os.lstat(bind.path)
+        fd = syscalls.open_path(-1, bind.path)
     except OSError as error:
-        raise ConfinementError(str(error), layer="profile", remedy="Name only what is there.") from error
-    if stat.S_ISLNK(status.st_mode):
-        raise ConfinementError(f"{bind.path} is a link", layer="profile", remedy="Name what it leads to.")
+        raise ConfinementError(
+            f"{bind.path} cannot be shown: {error.strerror}",
+            layer="profile",
+            remedy="Name what is there, and not through a link.",
+        ) from error
+    status = os.fstat(fd)
+    os.close(fd)
     return bind if bind.inode != (0, 0) else replace(bind, inode=(status.st_dev, status.st_ino))
 
 

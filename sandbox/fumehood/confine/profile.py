@@ -314,11 +314,11 @@ def extend(
     *forbidden_paths* (ledger, policies, keys, sockets) may neither contain nor lie inside anything added.
 
     Raises:
-        ConfinementError: a path is not absolute, does not exist, is one of the system's own or touches a
-            forbidden one; a limit is unknown or over its ceiling.
+        ConfinementError: a path is not absolute, does not exist, goes through a link, is one of the system's
+            own or touches a forbidden one; a limit is unknown or over its ceiling.
     """
-    reads = [checked_path(p, forbidden_paths=forbidden_paths) for p in read]
-    writes = [checked_path(p, forbidden_paths=forbidden_paths) for p in write]
+    reads = [_straight_path(p, forbidden_paths=forbidden_paths) for p in read]
+    writes = [_straight_path(p, forbidden_paths=forbidden_paths) for p in write]
     try:
         bounds = Limits(**{**profile.limits.model_dump(exclude_unset=True), **(limits or {})})
     except ValidationError as error:
@@ -350,6 +350,16 @@ def from_obligations(obligations: Sequence[Confine], *, forbidden_paths: Sequenc
         )
         for obligation in obligations
     )
+
+
+def _straight_path(path: str, *, forbidden_paths: Sequence[str]) -> str:
+    """As `checked_path`, and no link in it: an earlier job may have put one there."""
+    real = checked_path(path, forbidden_paths=forbidden_paths)
+    if real != _clean_path(path):
+        raise ConfinementError(
+            f"{path} goes through a link to {real}", layer="profile", remedy=f"Name {real}, if that is meant."
+        )
+    return real
 
 
 def checked_path(path: str | os.PathLike[str], *, forbidden_paths: Sequence[str] = ()) -> str:
