@@ -12,6 +12,7 @@ import json
 import os
 import pty
 import resource
+import secrets
 import signal
 import subprocess
 import sys
@@ -24,7 +25,8 @@ from typing import IO, Final
 
 from escape.model import Verdict
 
-ORDINARY: Final = 47_000
+#: Each lab is a user of its own, so that none uses up what another's user may have.
+_FIRST_USER: Final = 48_000
 _TESTS: Final = str(Path(__file__).resolve().parents[1])
 _BECOME: Final = (
     "import os,sys; i=int(sys.argv[1]); os.setgroups([]); os.setresgid(i,i,i); os.setresuid(i,i,i);"
@@ -51,7 +53,7 @@ def command(*, as_root: bool = False) -> list[str]:
     for path in (python, *python_path()):
         if barring_folder(path):
             raise Unusable(f"an ordinary user cannot reach {path}")
-    return [sys.executable, "-c", _BECOME, str(ORDINARY), python, *start]
+    return [sys.executable, "-c", _BECOME, str(_FIRST_USER + secrets.randbelow(10_000)), python, *start]
 
 
 def python_path() -> list[str]:
@@ -88,9 +90,11 @@ class Lab:
             RuntimeError: the harness itself failed, or the lab has died.
         """
         assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(json.dumps([attack, place]) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
+        line = ""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps([attack, place]) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
         if not line:
             raise RuntimeError(f"the lab died: {self._process.wait()}")
         answer = json.loads(line)

@@ -161,11 +161,12 @@ def _confined(
     from fumehood import confine
     from fumehood.errors import ConfinementError
 
+    tier, _, profile = place.partition(" as ")
     words: dict[str, Any] = {"argv": argv} if source is None else {"source": source, "args": argv}
     spec = confine.Spec(
         **words,
-        profile=attack.profile,
-        tier="full" if place == UNFILTERED else place,
+        profile=profile or attack.profile,
+        tier="full" if place == UNFILTERED else tier,
         workdir=scene.work,
         timeout_s=attack.timeout_s,
         read=scene.read,

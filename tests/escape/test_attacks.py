@@ -72,6 +72,23 @@ def test_whoever_watches_sees_into_a_jail(lab: Lab) -> None:
     assert len(through) > len(surface) // 2, through
 
 
+#: A profile that observes lets an Internet socket be made, in a network that leads nowhere.
+LEADS_NOWHERE = {("model-loader", "kernel-udp-socket")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", [a for a in ATTACKS if isinstance(a.payload, str)], ids=ids)
+@pytest.mark.parametrize("profile", ["strictest", "python-data", "model-loader"])
+def test_attack_fails_under_every_profile_that_shows_an_interpreter(
+    lab: Lab, attack: Attack, profile: str
+) -> None:
+    require("userns")
+    if attack.kind == "write-xor-execute" and profile == "python-data":
+        pytest.skip("where programs may be started, a program that was written may be")
+    verdict = tried(lab, attack, f"full as {profile}")
+    assert verdict.through == ((profile, attack.id) in LEADS_NOWHERE), verdict.detail
+
+
 @pytest.fixture(scope="module")
 def roots_lab() -> Iterator[Lab]:
     require("root")

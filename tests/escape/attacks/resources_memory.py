@@ -191,6 +191,7 @@ hold()
     _attack(
         id="resource-page-tables",
         tries="has page tables made for memory that it does not have",
+        limits={"memory_bytes": 512 * _MIB},
         oracle=_status_kib("VmPTE", 40 << 10),
         payload="""
 at = raw_mmap(32 << 30, 1, 0x4022)
