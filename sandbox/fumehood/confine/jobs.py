@@ -259,8 +259,9 @@ class Job:
             self.stop("deadline")
         elif now >= self._next_check and self._jail.pid:
             self._next_check = now + _CHECK_S
-            self._check_use(procs.descendants(self._jail.pid))
-            self._check_disk(self._jail.private_folder or self._copied(), now)
+            pids = procs.descendants(self._jail.pid)
+            self._check_use(pids)
+            self._check_disk(self._jail.private_folder or self._copied(), pids, now)
 
     def _check_use(self, pids: list[int]) -> None:
         plan = self.setup.plan
@@ -274,7 +275,7 @@ class Job:
         """The copy of the caller's folder that was made for this job; "" where there is none."""
         return next((bind["path"] for bind in self.setup.plan["binds"] if bind["is_staged"]), "")
 
-    def _check_disk(self, folder: str, now: float) -> None:
+    def _check_disk(self, folder: str, pids: list[int], now: float) -> None:
         """A folder on the host's own disk has no size of its own: it is measured, twice a second."""
         if not folder or now < self._next_measure:
             return
@@ -283,6 +284,7 @@ class Job:
         had_bytes, had_entries = self._had
         most = had_entries + plan["inodes"]
         size, count = folders.use(folder, most=most)
+        size += procs.nameless_bytes(pids, beside=folder)
         if size > had_bytes + plan["disk_bytes"] or count > most:
             self.stop("disk")
 

@@ -44,6 +44,19 @@ def _held_bytes(scene: Scene) -> int:
     return total
 
 
+def _mapped_bytes(scene: Scene) -> int:
+    """What is there of files without a name that are mapped."""
+    total, counts = 0, False
+    for line in [
+        line for pid in witness.named(scene.tag) for line in witness.text(pid, "smaps").splitlines()
+    ]:
+        if "-" in line.split()[0]:
+            counts = line.endswith("(deleted)")
+        elif counts and line.startswith("Rss:"):
+            total += int(line.split()[1]) * 1024
+    return total
+
+
 def _files_below(scene: Scene) -> int:
     pids = witness.named(scene.tag)
     with contextlib.suppress(OSError):
@@ -117,11 +130,6 @@ def _lease_is_held(scene: Scene, run: Run) -> bool:
     return False
 
 
-_NAMELESS: Final = {
-    "no-userns": "what a private folder holds is added up by looking through it, and such a file is not in it"
-}
-
-
 ATTACKS: Final = (
     _attack(
         id="resource-open-files",
@@ -162,7 +170,6 @@ hold()
         id="resource-disk-deleted",
         tries="fills its folder with a file that has no name any more",
         limits=_SMALL_DISK,
-        reaches=_NAMELESS,
         oracle=_lasting(_held_bytes, 32 * _MIB),
         payload="""
 fd = os.open('x', os.O_RDWR | os.O_CREAT)
@@ -175,11 +182,25 @@ hold()
         id="resource-disk-nameless",
         tries="fills its folder with a file that never had a name (O_TMPFILE)",
         limits=_SMALL_DISK,
-        reaches=_NAMELESS,
         oracle=_lasting(_held_bytes, 32 * _MIB),
         payload="""
 fd = os.open('.', os.O_RDWR | os.O_TMPFILE, 0o600)
 os.write(fd, bytes(40 << 20))
+hold()
+""",
+    ),
+    _attack(
+        id="resource-disk-mapped",
+        tries="fills its folder with a file that has no name and is only mapped, not open",
+        limits=_SMALL_DISK,
+        oracle=_lasting(_mapped_bytes, 32 * _MIB),
+        payload="""
+fd = os.open('x', os.O_RDWR | os.O_CREAT)
+os.unlink('x')
+os.posix_fallocate(fd, 0, 40 << 20)
+at = raw_mmap(40 << 20, 3, 1, fd)
+os.close(fd)
+ctypes.memset(at, 1, 40 << 20)
 hold()
 """,
     ),
