@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fumehood.confine import masks, staging, syscalls
 from fumehood.confine import plan as plans
@@ -29,6 +29,10 @@ from fumehood.errors import ConfinementError
 if TYPE_CHECKING:
     from fumehood.confine.client import Spawner
     from fumehood.confine.spec import Spec
+
+
+#: As root each is a descriptor in the one message to the spawner, which has room for few more.
+_MOST_MOUNTS: Final = syscalls.MOST_DESCRIPTORS - 13
 
 
 @lru_cache(maxsize=1)
@@ -185,6 +189,12 @@ def _with_mounts(plan: Plan, spawner: Spawner, owned: contextlib.ExitStack) -> t
             layer="identity",
             remedy="Let others read it if it is only read (chmod o+rX, on the folders before it too), run as "
             "an ordinary user, or use the tier full on a host with user namespaces.",
+        )
+    if len(wanted) > _MOST_MOUNTS:
+        raise ConfinementError(
+            f"{len(wanted)} paths would have to be mapped for the job; at most {_MOST_MOUNTS} can be",
+            layer="profile",
+            remedy="Name folders that hold them, or fewer.",
         )
     handles = {path: number for number, path in enumerate(wanted)}
     binds = tuple(replace(b, handle=handles.get(b.path, -1)) for b in plan.binds)

@@ -328,6 +328,9 @@ def read_memfd(fd: int, *, limit_bytes: int) -> bytes:
     return os.pread(fd, size, 0)
 
 
+MOST_DESCRIPTORS: Final = 253  # in one message, says the kernel (SCM_MAX_FD)
+
+
 def send_message(sock: socket.socket, body: bytes, *, fds: tuple[int, ...] = ()) -> None:
     """One SEQPACKET message with descriptors. CPython 3.11's `send_fds` ignores its flags; this does not."""
     control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
@@ -340,7 +343,7 @@ def receive_message(sock: socket.socket, *, flags: int = 0) -> tuple[bytes, list
     Raises:
         ValueError: the message was cut (its descriptors are closed).
     """
-    room = socket.CMSG_SPACE(16 * 4)
+    room = socket.CMSG_SPACE(MOST_DESCRIPTORS * 4)
     body, control, got_flags, _ = sock.recvmsg(1 << 17, room, socket.MSG_CMSG_CLOEXEC | flags)
     fds = array.array("i")
     for level, kind, data in control:
