@@ -139,7 +139,6 @@ def _own_session_ring() -> None:
 
     with contextlib.suppress(OSError):  # a kernel without keys: the attacks on them say so
         syscall(250, 1, 0)  # KEYCTL_JOIN_SESSION_KEYRING
-        syscall(250, 8, -4, -3)  # KEYCTL_LINK: the user's ring into it, as a login does
 
 
 def _serve(answers: IO[str], terminals: _Terminals) -> None:

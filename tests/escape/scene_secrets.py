@@ -18,6 +18,7 @@ def env(scene: Scene) -> None:
 
 
 def _key(scene: Scene, ring: int) -> None:
+    syscall(250, 8, -4, -3)  # KEYCTL_LINK: the user's ring into the session's, as a login does
     number = syscall(248, b"user", scene.token.encode(), scene.nonce.encode(), len(scene.nonce), ring)
     syscall(250, 5, number, 0x3F3F0000)  # KEYCTL_SETPERM: possessor and user, everything
     scene.kept["key"] = number

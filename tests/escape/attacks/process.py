@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from functools import partial
 from typing import Final
 
@@ -30,6 +31,12 @@ def _policy(scene: Scene, run: Run) -> bool:
 
 
 _LIVE_DECOY: Final = "time.sleep(0.05)"
+
+
+def _gone_soon(scene: Scene, run: Run) -> bool:
+    """The kernel's own signal comes a moment after the tracer's end."""
+    time.sleep(0.3)
+    return decoy_died(scene, run)
 
 
 ATTACKS: Final = (
@@ -88,6 +95,7 @@ ATTACKS: Final = (
     _attack(
         id="process-trace-kill",
         tries="attaches to another process and lets it die with the tracer",
+        oracle=_gone_soon,
         payload="""
 sc(101, 0x4206, F['decoy'], 0, 0x100000)
 """,
