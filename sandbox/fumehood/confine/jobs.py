@@ -6,21 +6,27 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import os
 import signal
 import socket
 import time
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from fumehood.confine import folders, procs, wire
+from fumehood.confine import folders, procs, syscalls, wire
 from fumehood.confine.observe import Observer
 from fumehood.confine.outcome import Attempt
+
+if TYPE_CHECKING:
+    from fumehood.confine.pool import Template
 
 _CHECK_S: Final = 0.05
 _MEASURE_S: Final = 0.5
 _MOST_TOLD: Final = 64
+_MOST_TOLD_BYTES: Final = 24_000
 _MOST_COPIED: Final = 10_000_000
+_MOST_SETUP_BYTES: Final = 8 << 20
 _SIGSYS: Final = 31
 _SIGXCPU: Final = 24
 
@@ -32,6 +38,7 @@ class Keep:
     fd: int
     cap: int
     kept: bytearray = field(default_factory=bytearray)
+    told: int = 0  # how much of that the caller has been given already
     is_over: bool = False
 
     def read(self, size: int) -> bool:
@@ -54,11 +61,18 @@ class Keep:
 
 @dataclass(slots=True)
 class Setup:
-    """What a jail is made from: the same for every job of a profile, so that jails can be made ahead."""
+    """What a template is made from: what its jails share. `fields` go to the template as they are."""
 
+    key: str
     fields: dict[str, Any]
-    mounts: tuple[int, ...]
     calls: dict[int, str]
+
+    @classmethod
+    def read(cls, fd: int, key: str) -> Setup:
+        """From the memory file that the caller sent."""
+        fields = json.loads(syscalls.read_memfd(fd, limit_bytes=_MOST_SETUP_BYTES))
+        calls = {int(number): name for number, name in fields.pop("calls")}
+        return cls(key, fields, calls)
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -68,12 +82,27 @@ class Setup:
 
 
 class Jail:
-    """One jail: its first process, our end of its channel, and what it said."""
+    """One jail: its first process, our ends of its channel and its streams, and what it said.
 
-    def __init__(self, setup: Setup) -> None:
+    *plan* is the job's own where it sees more than the template's; *mounts* are detached mounts for it.
+    """
+
+    def __init__(self, template: Template, plan: dict[str, Any] | None, *, key: str) -> None:
         self.channel, self._theirs = wire.pair()
-        self.setup = setup
+        self.orders, self._its_orders = wire.pair()
+        self.template = template
+        self.setup = setup = template.setup
+        self.planned = plan
+        self.key = key
         self.is_isolated = setup.plan["tier"] == "full"
+        self._private = "" if self.is_isolated or (plan or setup.plan)["workdir"] else folders.make()
+        self._own_plan = _with_private_folder(plan or setup.plan, self._private) if self._private else plan
+        self.plan: dict[str, Any] = self._own_plan or setup.plan
+        (out_r, self._out_w), (err_r, self._err_w) = os.pipe(), os.pipe()
+        cap = self.plan["output_bytes"]
+        self.streams = (Keep(out_r, cap), Keep(err_r, cap))
+        for stream in self.streams:
+            os.set_blocking(stream.fd, False)
         self.job: Job | None = None
         self.pid = 0
         self.pidfd = -1
@@ -85,19 +114,23 @@ class Jail:
         self.hung_up = False
         self._status = 0
         self._is_doomed = False
-        self._private = ""
 
-    def send_setup(self) -> None:
-        """First message: what to become. Without namespaces, with a private folder made for it."""
-        fields = self.setup.fields
-        if not self.setup.plan["workdir"]:
-            self._private = folders.make()
-            fields = {**fields, "plan": _with_private_folder(self.setup.plan, self._private)}
-        wire.send(self.channel, fields, fds=self.setup.mounts)
+    def hand_over(self, mounts: tuple[int, ...]) -> None:
+        """Ask the template for the clone that this becomes. What we cannot send is found at its hang-up."""
+        its = (self._theirs.detach(), self._its_orders.detach(), self._out_w, self._err_w)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            wire.send(self.channel, {"plan": self._own_plan}, fds=mounts)
+            syscalls.send_message(self.template.channel, b"clone", fds=its)
+        for fd in its:
+            os.close(fd)
 
-    def hand_over(self) -> int:
-        """The jail's end of the channel, once; the caller closes it."""
-        return self._theirs.detach()
+    def give(self, message: dict[str, Any], wanted: list[str], fds: tuple[int, ...]) -> None:
+        """Its job's orders; before them, for its first process, which artifacts are *wanted* afterwards."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ended: it has said why
+            if wanted:
+                wire.send(self.channel, {"artifacts": wanted})
+            wire.send(self.orders, message, fds=fds)
+        self.orders.close()
 
     def take(self, fields: dict[str, Any], fds: list[int]) -> None:
         """One message from inside: from code of ours beside or before the job, never from the job."""
@@ -117,8 +150,8 @@ class Jail:
             self.artifacts = fds[0] if fds else -1
 
     def _observer(self, fd: int) -> Observer:
-        plan = self.setup.plan
-        workdir = self._private or plan["workdir"]
+        plan = self.plan
+        workdir = plan["workdir"]
         writable = [b["path"] for b in plan["binds"] if b["writable"]] + [workdir, *plan["devices"]]
         shown = (
             [b["path"] for b in plan["binds"]] + [link for link, _ in plan["links"]] + ["/proc/self", "/dev"]
@@ -166,6 +199,9 @@ class Jail:
     def close(self) -> None:
         """Close and remove everything. The processes are gone."""
         self.channel.close()
+        self.orders.close()
+        for stream in self.streams:
+            stream.close()
         for fd in (self.pidfd, self.observer.fd if self.observer else -1, self.artifacts):
             if fd >= 0:
                 os.close(fd)
@@ -194,52 +230,65 @@ def _shares_more(pids: list[int], most: int) -> bool:
 
 
 class Job:
-    """One job: where it is answered, its streams, its limits, and why it was stopped."""
+    """One job: where it is answered, its limits, and why it was stopped."""
 
     def __init__(self, fields: dict[str, Any], fds: list[int]) -> None:
-        reply, stdin, *rest = fds
+        reply, self._setup_fd, *rest = fds
         self.reply = socket.socket(fileno=reply)
-        self.key: str = fields["key"]
-        self._stdin = stdin
-        self._source = rest.pop(0) if fields["argv"] is None else -1
-        self.setup = Setup(
-            {name: fields[name] for name in ("plan", "program", "observer", "is_source")},
-            tuple(rest),
-            {int(number): name for number, name in fields["calls"]},
-        )
-        self._message = {name: fields[name] for name in ("argv", "args", "env", "artifacts")}
+        self.template_key: str = fields["template"]
+        self.key: str = fields["key"]  # of jails that may be made ahead for it; "" for none
+        self.plan: dict[str, Any] | None = fields["plan"]
+        given = 1 if fields["argv"] is not None else 2
+        self._streams, self.mounts = tuple(rest[:given]), tuple(rest[given:])
+        self._message = {name: fields[name] for name in ("argv", "args", "env")}
+        self._artifacts: list[str] = fields["artifacts"]
+        self.is_streamed: bool = fields["stream"]
         self._timeout_s: float = fields["timeout_s"]
-        self.streams: tuple[Keep, ...] = ()
         self.stopped = ""
+        self.must_wait = False
         self._told = 0
         self._had = (0, 0)  # bytes and entries of a copied folder before the job
         self._jail: Jail | None = None
-        self._began = time.monotonic()
-        self._next_check = self._next_measure = self._began + _CHECK_S
+        self._last: dict[str, Any] = {}
+        self._began = self._next_check = self._next_measure = 0.0
 
     def begin(self, jail: Jail) -> None:
         """Give the job to *jail*. The clock starts."""
         self._jail, jail.job = jail, self
+        self._began = time.monotonic()
+        self._next_check = self._next_measure = self._began + _CHECK_S
         if copied := self._copied():
             self._had = folders.use(copied, most=_MOST_COPIED)
-        out_r, out_w = os.pipe()
-        err_r, err_w = os.pipe()
-        cap = self.setup.plan["output_bytes"]
-        self.streams = (Keep(out_r, cap), Keep(err_r, cap))
-        for stream in self.streams:
-            os.set_blocking(stream.fd, False)
-        fds = [self._stdin, out_w, err_w, *((self._source,) if self._source >= 0 else ())]
-        message = {**self._message, "env": self._environment(jail)}
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ended: it has said why
-            wire.send(jail.channel, message, fds=tuple(fds))
-        for fd in (*fds, *self.setup.mounts):
+        jail.give(self._message, self._artifacts, self._streams)
+        self.close_inputs()
+        if self.must_wait:
+            self._say({"begun": True})
+
+    def close_inputs(self) -> None:
+        """Let go of what the caller sent."""
+        for fd in (self._setup_fd, *self._streams, *self.mounts):
             os.close(fd)
 
-    def _environment(self, jail: Jail) -> list[tuple[str, str]]:
-        """The plan's, with the jail's own folder where the plan has none, under what the caller asked for."""
-        private = jail.private_folder
-        planned = {name: value or private for name, value in self.setup.plan["env"]}
-        return list({**planned, **dict(self._message["env"])}.items())
+    def setup(self) -> Setup:
+        """What its template is made from."""
+        return Setup.read(self._setup_fd, self.template_key)
+
+    def say_that_it_waits(self) -> None:
+        """So that the caller knows that nothing is wrong."""
+        self.must_wait = True
+        self._say({"waiting": True})
+
+    def refuse(self, why: str) -> None:
+        """It does not begin, ever."""
+        self.close_inputs()
+        self._say({"error": {"layer": "queue", "error": why}})
+        self.reply.close()
+
+    def give_up(self) -> None:
+        """It was stopped before it began."""
+        self.close_inputs()
+        self._say({"exit": ["stopped", 0], "error": None})
+        self.reply.close()
 
     def stop(self, reason: str) -> None:
         """Kill it; the first reason counts."""
@@ -263,7 +312,7 @@ class Job:
             self._check_disk(self._jail.private_folder or self._copied(), now)
 
     def _check_use(self, pids: list[int]) -> None:
-        plan = self.setup.plan
+        plan = self._jail.plan if self._jail else {}
         most = plan["memory_bytes"]
         if len(pids) > plan["processes"] + 1:
             self.stop("processes")
@@ -272,14 +321,15 @@ class Job:
 
     def _copied(self) -> str:
         """The copy of the caller's folder that was made for this job; "" where there is none."""
-        return next((bind["path"] for bind in self.setup.plan["binds"] if bind["is_staged"]), "")
+        binds = self.plan["binds"] if self.plan else []
+        return next((bind["path"] for bind in binds if bind["is_staged"]), "")
 
     def _check_disk(self, folder: str, now: float) -> None:
         """A folder on the host's own disk has no size of its own: it is measured, twice a second."""
         if not folder or now < self._next_measure:
             return
         self._next_measure = now + _MEASURE_S
-        plan = self.setup.plan
+        plan = self._jail.plan if self._jail else {}
         had_bytes, had_entries = self._had
         most = had_entries + plan["inodes"]
         size, count = folders.use(folder, most=most)
@@ -291,20 +341,50 @@ class Job:
         self._told += 1
         if self._told > _MOST_TOLD:
             return
-        fields = {"attempt": [attempt.operation, attempt.target, attempt.verdict]}
-        with contextlib.suppress(OSError):
-            self.reply.setblocking(False)
-            wire.send(self.reply, fields)
+        self._say({"attempt": [attempt.operation, attempt.target, attempt.verdict]})
 
-    def report(self) -> None:
-        """The last message to the caller."""
+    def _say(self, fields: dict[str, Any]) -> bool:
+        """False if the caller does not keep up; it is never waited for."""
+        self.reply.setblocking(False)
+        try:
+            wire.send(self.reply, fields)
+        except BlockingIOError:
+            return False
+        except OSError:  # nobody waits for it any more
+            return True
+        return True
+
+    def pass_on(self) -> None:
+        """Output as it comes, for a caller who wants it. What does not fit now goes with the next piece."""
+        if not self.is_streamed or self._jail is None:
+            return
+        for number, stream in enumerate(self._jail.streams):
+            part = stream.kept[stream.told : stream.told + _MOST_TOLD_BYTES]
+            if part and self._say({"out": number, "part": base64.b64encode(part).decode()}):
+                stream.told += len(part)
+
+    def report(self) -> bool:
+        """The last message to the caller. False if it has to be said again: the caller does not keep up."""
         jail = self._jail
         if jail is None:
-            return
-        out, err = (bytes(stream.kept) for stream in self.streams)
+            return True
+        self._last = self._last or self._last_words(jail)
+        try:
+            self.reply.setblocking(False)
+            fds = (jail.artifacts,) if jail.artifacts >= 0 else ()
+            wire.send(self.reply, self._last, fds=fds)
+        except BlockingIOError:
+            return False
+        except OSError:  # nobody waits for it any more
+            pass
+        self.reply.close()
+        return True
+
+    def _last_words(self, jail: Jail) -> dict[str, Any]:
+        out, err = (bytes(stream.kept) for stream in jail.streams)
         kind, code = self._exit(jail)
         seen = jail.observer.seen if jail.observer else {}
-        fields = {
+        return {
             "exit": [kind, code],
             "stdout": base64.b64encode(out).decode(),
             "stderr": base64.b64encode(err).decode(),
@@ -314,9 +394,6 @@ class Job:
             "duration_s": time.monotonic() - self._began,
             "error": None if self.stopped else jail.error,
         }
-        with contextlib.suppress(OSError):  # nobody waits for it any more
-            wire.send(self.reply, fields, fds=(jail.artifacts,) if jail.artifacts >= 0 else ())
-        self.reply.close()
 
     def _exit(self, jail: Jail) -> tuple[str, int]:
         if self.stopped:

@@ -35,6 +35,15 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def is_zombie(pid: int) -> bool:
+    """True if *pid* has ended and nobody has collected it."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] == b"Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def memory_bytes(pid: int) -> int:
     """Anonymous and shared memory that *pid* holds; 0 if it has ended."""
     try:

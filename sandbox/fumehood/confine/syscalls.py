@@ -52,7 +52,7 @@ FSCONFIG_SET_STRING: Final = 1
 FSCONFIG_CMD_CREATE: Final = 6
 FSMOUNT_CLOEXEC: Final = 1
 RESOLVE_NO_MAGICLINKS: Final = 0x02
-RESOLVE_NO_SYMLINKS: Final = 0x04
+RESOLVE_IN_ROOT: Final = 0x10
 MOUNT_ATTR_RDONLY: Final = 0x1
 MOUNT_ATTR_NOSUID: Final = 0x2
 MOUNT_ATTR_NODEV: Final = 0x4
@@ -191,8 +191,8 @@ def open_tree(where: str | int, *, clone: bool) -> int:
 
 
 def open_path(folder: int, path: str) -> int:
-    """A handle (O_PATH) of *path* below the open *folder*. Raises OSError (ELOOP) if a link is in the way."""
-    resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
+    """A handle (O_PATH) of *path*, resolved as if the open *folder* were the root."""
+    resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
     how = ctypes.create_string_buffer(struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, resolve), 24)
     return call("openat2", folder, ctypes.c_char_p(os.fsencode(path)), ctypes.byref(how), 24)
 
@@ -216,11 +216,13 @@ def move_mount(tree_fd: int, target: str) -> None:
     call("move_mount", tree_fd, empty, AT_FDCWD, where, MOVE_MOUNT_F_EMPTY_PATH)
 
 
-def mount_setattr(where: str | int, *, attrs: int, userns_fd: int = 0, recursive: bool = True) -> None:
+def mount_setattr(
+    where: str | int, *, attrs: int, userns_fd: int = 0, propagation: int = 0, recursive: bool = True
+) -> None:
     """Set attributes on the mount at a path or on a detached mount's descriptor."""
     flags = AT_RECURSIVE if recursive else 0
     fd, path = (where, b"") if isinstance(where, int) else (AT_FDCWD, os.fsencode(where))
-    wanted = ctypes.create_string_buffer(struct.pack("=QQQQ", attrs, 0, 0, userns_fd), 32)
+    wanted = ctypes.create_string_buffer(struct.pack("=QQQQ", attrs, 0, propagation, userns_fd), 32)
     flags |= AT_EMPTY_PATH if not path else 0
     call("mount_setattr", fd, ctypes.c_char_p(path), flags, ctypes.byref(wanted), 32)
 

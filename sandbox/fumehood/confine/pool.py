@@ -1,0 +1,117 @@
+"""What the spawner holds ahead of the jobs: templates, one for each kind, and jails that wait for a job.
+
+A jail is used once. How many wait is bounded, for each kind and together; what was used last stays longest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from fumehood.confine import syscalls, wire
+
+if TYPE_CHECKING:
+    from fumehood.confine.jobs import Jail, Setup
+
+_MOST_OF_A_KIND: Final = 3
+_MOST: Final = 8
+
+
+class Template:
+    """A process that clones jails when asked, our end of its channel, and what it said."""
+
+    def __init__(self, setup: Setup, zygote: socket.socket) -> None:
+        self.setup = setup
+        self.channel, its = wire.pair()
+        self.pid = 0
+        self.pidfd = -1
+        self.error: dict[str, Any] | None = None
+        wire.send(self.channel, setup.fields)
+        with its:
+            syscalls.send_message(zygote, b"template", fds=(its.fileno(),))
+
+    def hear(self) -> bool:
+        """Take what it has said so far. False at its end."""
+        while True:
+            try:
+                message = wire.receive(self.channel, flags=socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return True
+            if message is None:
+                return False
+            fields, _ = message
+            self.error = fields if "error" in fields else self.error
+            if "pid" in fields:
+                self.pid = fields["pid"]
+                self.pidfd = os.pidfd_open(self.pid)
+
+    def reap(self) -> None:
+        """It has ended: collect it."""
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+        os.close(self.pidfd)
+        self.pidfd = -1
+
+
+@dataclass(slots=True)
+class Kind:
+    """What jails made ahead for one kind of job are made from, and those that wait."""
+
+    setup: Setup
+    plan: dict[str, Any] | None
+    key: str
+    waiting: list[Jail] = field(default_factory=list)
+
+
+class Pool:
+    """The jails that wait, by kind; the kind used last is the last."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, Kind] = {}
+
+    def take(self, key: str) -> Jail | None:
+        """One that waits for a job of this kind; it is the caller's now."""
+        kind = self._kinds.get(key)
+        return kind.waiting.pop(0) if kind and kind.waiting else None
+
+    def want(self, jail: Jail) -> Kind:
+        """Jobs like that of *jail* come: from now on some jails are to wait for them."""
+        kind = self._kinds.pop(jail.key, None) or Kind(jail.template.setup, jail.planned, jail.key)
+        self._kinds[jail.key] = kind
+        return kind
+
+    def wanted(self) -> Kind | None:
+        """The kind that one more is to be made of, when there is time."""
+        if self._count() >= _MOST:
+            return None
+        few = (kind for kind in reversed(self._kinds.values()) if len(kind.waiting) < _MOST_OF_A_KIND)
+        return next(few, None)
+
+    def add(self, jail: Jail) -> list[Jail]:
+        """*jail* waits. Those that have to make room, which are no longer in here."""
+        self._kinds[jail.key].waiting.append(jail)
+        displaced: list[Jail] = []
+        for key in [key for key in self._kinds if key != jail.key]:
+            if self._count() <= _MOST:
+                break
+            displaced += self._kinds.pop(key).waiting
+        return displaced
+
+    def remove(self, jail: Jail) -> None:
+        """It has ended. One that could not be made is not tried again until the next job of its kind."""
+        kind = self._kinds.get(jail.key)
+        if kind and jail in kind.waiting:
+            kind.waiting.remove(jail)
+            if jail.error:
+                del self._kinds[jail.key]
+
+    def forget(self, template_key: str) -> list[Jail]:
+        """Everything of this template; the jails are no longer in here."""
+        gone = [key for key, kind in self._kinds.items() if kind.setup.key == template_key]
+        return [jail for key in gone for jail in self._kinds.pop(key).waiting]
+
+    def _count(self) -> int:
+        return sum(len(kind.waiting) for kind in self._kinds.values())
