@@ -31,7 +31,6 @@ REMEDIES: Final = {
     "observe": "Use Linux 5.5 or later; a surrounding sandbox may hold the only listener.",
     "supervisor": "The process that watches jobs could not be started; look at limits on processes.",
     "processes": "The limit on processes of this user is reached; end some, or raise it.",
-    "queue": "Wait for some to end, or start fewer at once.",
     "profile": "Correct the profile; `fumehood sandbox explain PROFILE` prints one.",
     "jail": "This is a fault of Fumehood; please report it with the text above.",
 }
