@@ -30,6 +30,7 @@ __all__ = [
     "leaves",
     "mac",
     "parse",
+    "require_plain",
 ]
 
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
@@ -46,8 +47,17 @@ def canonical(value: object) -> bytes:
     Raises:
         BindError: with the pointer of the first place that is not plain JSON.
     """
-    _check(value, "", 0)
+    require_plain(value)
     return rfc8785.dumps(cast("dict[str, object]", value))  # type: ignore[arg-type]
+
+
+def require_plain(value: object) -> None:
+    """Nothing, if *value* is plain JSON that means the same to every reader.
+
+    Raises:
+        BindError: with the pointer of the first place that is not.
+    """
+    _check(value, "", 0)
 
 
 def parse(text: str | bytes) -> JSON:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from fumehood import confine
-from fumehood.confine.profile import Profile, extend, from_obligations, merge, named
+from fumehood.confine.profile import Profile, extend, from_obligations, merge, resolve
 from fumehood.display import clip
 from fumehood.model import Confine
 from fumehood.shell import CallShell, current_call
@@ -35,7 +35,7 @@ class Program(TypedDict, total=False):
 
 
 def run_confined(
-    guard: Guard, *, profile: str, confinements: Sequence[Confine] = (), **program: Unpack[Program]
+    guard: Guard, *, profile: str | Profile, confinements: Sequence[Confine] = (), **program: Unpack[Program]
 ) -> confine.Outcome:
     """Run *program* and wait. *confinements* are what the decision asks for.
 
@@ -55,7 +55,7 @@ def run_confined(
 
 
 async def arun_confined(
-    guard: Guard, *, profile: str, confinements: Sequence[Confine] = (), **program: Unpack[Program]
+    guard: Guard, *, profile: str | Profile, confinements: Sequence[Confine] = (), **program: Unpack[Program]
 ) -> confine.Outcome:
     """`run_confined`, awaited; cancelling ends the job."""
     watch = _Watch(guard, current_call())
@@ -122,7 +122,7 @@ class _Watch:
 
 
 def _spec(
-    guard: Guard, program: Program, profile: str, confinements: Sequence[Confine], watch: _Watch
+    guard: Guard, program: Program, profile: str | Profile, confinements: Sequence[Confine], watch: _Watch
 ) -> confine.Spec:
     return confine.Spec(
         profile=strictest(guard, profile, confinements),
@@ -133,12 +133,12 @@ def _spec(
     )
 
 
-def strictest(guard: Guard, profile: str, confinements: Sequence[Confine]) -> Profile:
+def strictest(guard: Guard, profile: str | Profile, confinements: Sequence[Confine]) -> Profile:
     """The meet of the tool's own *profile* and all that policy named.
 
     A path that policy opens is opened in the tool's own profile too, else no rule could ever open one.
     """
-    own = named(profile)
+    own = resolve(profile)
     if not confinements:
         return own
     forbidden = guard.protected_paths

@@ -7,7 +7,8 @@
     ├─ ConfigError        names file, key, line, column
     ├─ PdpError           the policy engine was unreachable, late or malformed
     ├─ LedgerError        it could not be recorded
-    └─ ConfinementError   the host or the kernel refused; names the layer and the remedy
+    ├─ ConfinementError   the host or the kernel refused; names the layer and the remedy
+    └─ JobFailed          what ran confined failed, or was ended; nothing of it is released
 
 A library's own errors are mapped to these in the one file that imports the library.
 """
@@ -26,6 +27,7 @@ __all__ = [
     "ConfinementError",
     "Denied",
     "FumehoodError",
+    "JobFailed",
     "LedgerError",
     "PdpError",
     "Problem",
@@ -140,3 +142,24 @@ class ConfinementError(FumehoodError):
         self.layer = layer
         self.remedy = remedy
         super().__init__(f"{message} (layer: {layer}). {remedy}")
+
+
+class JobFailed(FumehoodError):
+    """A function that ran confined gave no result.
+
+    `kind` is `raised` (it raised an exception), `import` (its module could not be imported inside),
+    `not_json` (what it returned is not JSON), `no_result` (it ended before it returned), or the kernel's or
+    the supervisor's word for how it was ended: `deadline`, `memory`, … (see `fumehood.confine.Exit`).
+
+    `type_name` and `text` are the name and the words of the exception, `printed` the end of what was printed.
+    All three come from inside the confinement: text that whoever was in there chose, never an object.
+    """
+
+    def __init__(
+        self, message: str, *, kind: str, type_name: str = "", text: str = "", printed: str = ""
+    ) -> None:
+        self.kind = kind
+        self.type_name = type_name
+        self.text = text
+        self.printed = printed
+        super().__init__(message)

@@ -109,7 +109,8 @@ def evaluated(call: ToolCall, bound: Bound) -> Flow[tuple[PolicyInput | None, De
         return document, Decision(Effect.INDETERMINATE, as_denial(error).reasons)
     if decision.confinements and call.tool.runs is not Runs.CONFINED:
         text = f"the policy wants {call.tool.name} confined, and this tool runs in the agent's own process"
-        reason = Reason("cannot_confine", text)
+        remedy = "Its developer can let it run confined: @guard.tool(confined=True)."
+        reason = Reason("cannot_confine", text, remedy)
         return document, Decision.deny_with(reason, revision=decision.revision, rules=decision.rules)
     return document, decision
 

@@ -16,12 +16,13 @@ from pydantic_core import to_jsonable_python
 from fumehood.binding import Bound, bind_model, define
 from fumehood.canonical import JSON, MAX_DEPTH
 from fumehood.errors import BindError, ConfigError, FumehoodError
-from fumehood.model import Annotations, Confine, ToolDefinition
+from fumehood.model import Annotations, Confine, Runs, ToolDefinition
 
 __all__ = [
     "FunctionBody",
     "FunctionTool",
     "error_text",
+    "hints_of",
     "is_async",
     "jsonable",
     "number_view",
@@ -53,10 +54,13 @@ class FunctionTool:
             raise BindError(f"{self.definition.name}: {error}") from error
         return _flat(inspect.signature(self.function), bound.arguments)
 
+    def values(self, value: BaseModel) -> dict[str, Any]:
+        """The bound object's fields by name."""
+        return {name: getattr(value, name) for name in type(value).model_fields} | (value.model_extra or {})
+
     def invoke(self, value: BaseModel) -> object:
         """Call the function with the bound object's fields, in its own way of taking them."""
-        given = {name: getattr(value, name) for name in type(value).model_fields}
-        given.update(value.model_extra or {})
+        given = self.values(value)
         first = [given.pop(name) for name in self.positional_only]
         return self.function(*first, **given)
 
@@ -123,6 +127,7 @@ def tool_of(
     name: str | None = None,
     description: str | None = None,
     annotations: Annotations | Mapping[str, object] | None = None,
+    runs: Runs = Runs.IN_PROCESS,
 ) -> FunctionTool:
     """*function* as a tool.
 
@@ -136,6 +141,7 @@ def tool_of(
         description=inspect.getdoc(function) or "" if description is None else description,
         schema=schema.model_json_schema(),
         annotations=annotations,
+        runs=runs,
     )
     only = tuple(
         n
@@ -212,7 +218,7 @@ def text_view(value: object) -> str:
 
 def _schema(name: str, function: Callable[..., object]) -> type[BaseModel]:
     try:
-        hints = get_type_hints(_hinted(function), include_extras=True)
+        hints = hints_of(function)
     except (NameError, TypeError) as error:
         raise ConfigError(f"{name}: its type hints cannot be resolved: {error}") from error
     fields: dict[str, Any] = {}
@@ -231,6 +237,11 @@ def _schema(name: str, function: Callable[..., object]) -> type[BaseModel]:
         return create_model(f"{name}_arguments", __config__=config, **fields)
     except (PydanticSchemaGenerationError, NameError, ValueError) as error:
         raise ConfigError(f"{name}: its arguments have no schema: {error}") from error
+
+
+def hints_of(function: Callable[..., object]) -> dict[str, Any]:
+    """The resolved type hints of *function*. Raises NameError or TypeError where one cannot be."""
+    return get_type_hints(_hinted(function), include_extras=True)
 
 
 def _hinted(function: Callable[..., object]) -> Callable[..., object]:

@@ -15,12 +15,12 @@ import secrets
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial, update_wrapper
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, cast, overload
 
 from fumehood.approval import Approval, State
 from fumehood.binding import Body
@@ -29,13 +29,16 @@ from fumehood.errors import ConfigError, Denied
 from fumehood.flow import adrive, drive, enforce
 from fumehood.functions import FunctionBody, FunctionTool, tool_of
 from fumehood.ledger import Ledger, default_path, open_ledger, this_process
-from fumehood.model import Annotations, Decision, Pdp
+from fumehood.model import Annotations, Decision, Pdp, Runs
 from fumehood.pdp import Bundle, load_bundle, open_pdp
 from fumehood.redaction import redacted_args
 from fumehood.sessions import OpenSession, Sessions, current_session
 from fumehood.shell import CallShell, Hands, current_call
 from fumehood.waiting import Jobs, Waiters
 from fumehood.wishes import Ask
+
+if TYPE_CHECKING:
+    from fumehood.confined_function import Place
 
 __all__ = ["Guard", "current_call"]
 
@@ -45,6 +48,7 @@ R = TypeVar("R")
 BODY_THREADS = 64
 HAND_THREADS = 4
 MAX_DEFINITIONS = 1024
+_PLACE = frozenset({"profile", "env", "timeout_s", "read", "write", "limits"})
 LOCK_DOWN = "fumehood.confine.pdp:lock_down"  # how the policy worker confines itself
 
 
@@ -211,7 +215,29 @@ class Guard:
     def tool(self, function: Callable[P, R], /) -> Callable[P, R]: ...
     @overload
     def tool(
-        self, /, *, name: str | None = None, description: str | None = None, **annotations: object
+        self,
+        /,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        confined: Literal[False] = False,
+        **annotations: object,
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+    @overload
+    def tool(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        confined: Literal[True],
+        profile: str = ...,
+        env: Sequence[str] = ...,
+        timeout_s: float = ...,
+        read: Sequence[str | os.PathLike[str]] = ...,
+        write: Sequence[str | os.PathLike[str]] = ...,
+        limits: Mapping[str, Any] = ...,
+        **annotations: object,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
     def tool(
         self,
@@ -220,17 +246,32 @@ class Guard:
         *,
         name: str | None = None,
         description: str | None = None,
-        **annotations: object,
+        confined: bool = False,
+        **options: Any,
     ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
-        """Make a function or coroutine function a governed tool; *annotations* as `kind="money"`.
+        """Make a function or coroutine function a governed tool; annotations as `kind="money"`.
+
+        Args:
+            confined: run the body in a confined process of its own, where its module is imported anew. It
+                has to be at the top level of a module, take JSON and return JSON.
+            profile: the loosest confinement that the body ever gets (`python-offline`); policy may name a
+                stricter one.
+            env: names of variables whose values are passed in; no other is.
+            timeout_s: wall-clock seconds after which it is ended (30).
+            read, write: paths of this host that it is shown, beside the package that it is in.
+            limits: bounds of its own, as `{"memory_bytes": 100_000_000}`.
 
         Raises:
-            ConfigError: the signature cannot be a schema, or annotations do not fit it.
+            ConfigError: the signature cannot be a schema, annotations do not fit it, or the function cannot
+                run in a process of its own.
         """
+        where, annotations = _apart(options, is_confined=confined)
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
-            tool = tool_of(function, name=name, description=description, annotations=annotations)
-            return cast("Callable[P, R]", self._governed(tool))
+            place = self._place(function, where) if confined else None
+            runs = Runs.CONFINED if confined else Runs.IN_PROCESS
+            tool = tool_of(function, name=name, description=description, annotations=annotations, runs=runs)
+            return cast("Callable[P, R]", self._governed(tool, place))
 
         return decorate if function is None else decorate(function)
 
@@ -300,14 +341,23 @@ class Guard:
             found = self._definitions[key] = tool_of(run, name=name, annotations=annotations)
         return found
 
-    def _governed(self, tool: FunctionTool) -> Callable[..., object]:
+    def _place(self, function: Callable[..., object], where: Mapping[str, Any]) -> Place:
+        from fumehood.confined_function import Confinement, place_of
+
+        return place_of(self, function, Confinement(**where))
+
+    def _governed(self, tool: FunctionTool, place: Place | None) -> Callable[..., object]:
         function = tool.function
 
+        def body(args: tuple[object, ...], kwargs: Mapping[str, object]) -> FunctionBody:
+            given = partial(tool.arguments, args, kwargs)
+            return FunctionBody(tool, given) if place is None else place.body(tool, given)
+
         def call(*args: object, **kwargs: object) -> object:
-            return self.enforce(FunctionBody(tool, lambda: tool.arguments(args, kwargs)))
+            return self.enforce(body(args, kwargs))
 
         async def acall(*args: object, **kwargs: object) -> object:
-            return await self.aenforce(FunctionBody(tool, lambda: tool.arguments(args, kwargs)))
+            return await self.aenforce(body(args, kwargs))
 
         is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
         governed: Callable[..., Any] = acall if is_async else call
@@ -365,6 +415,18 @@ def _opened(
     if ledger is None or isinstance(ledger, str | os.PathLike):
         return cast("Ledger", open_ledger(ledger, durability=durability))
     return ledger
+
+
+def _apart(options: Mapping[str, Any], *, is_confined: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is said about the place where a tool runs, and what about the tool.
+
+    Raises:
+        ConfigError: a place for a tool that runs in this process.
+    """
+    where = {name: value for name, value in options.items() if name in _PLACE}
+    if where and not is_confined:
+        raise ConfigError(f"{next(iter(where))}= is for a tool that runs confined; write confined=True, too")
+    return where, {name: value for name, value in options.items() if name not in _PLACE}
 
 
 def _forget_after_fork(guard: Guard) -> None:

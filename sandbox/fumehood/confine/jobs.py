@@ -162,7 +162,7 @@ class Jail:
             readable=tuple(shown),
             writable=tuple(writable),
             private=tuple(folder for folder in plan["folders"] if folder != workdir),
-            has_network_namespace=self.is_isolated,
+            may_make_sockets=self.is_isolated and plan["sockets"],
             starts_left=0 if self.setup.fields["is_source"] else 1,
         )
 

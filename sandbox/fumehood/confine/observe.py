@@ -75,7 +75,7 @@ class Observer:
     readable: tuple[str, ...]
     writable: tuple[str, ...]
     private: tuple[str, ...]
-    has_network_namespace: bool
+    may_make_sockets: bool
     starts_left: int = 0  # of the one program, by code of ours before anything of the caller's runs
     seen: dict[Attempt, int] = field(default_factory=dict)
     dropped: int = 0
@@ -144,7 +144,8 @@ class Observer:
         if name == "socket":
             return self._socket(args)
         if name == "connect":
-            return Attempt("connect", _address(_memory(pid, args[1], min(args[2], 128))), "refused"), 0
+            address = _address(_memory(pid, args[1], min(args[2], 128)))
+            return Attempt("connect", address, "refused"), 0 if self.may_make_sockets else errno.EACCES
         path = self._path(pid, name, args)
         writes = name not in ("open", "openat") or bool(_open_flags(name, args) & _WRITING)
         return self._judge_path(_operation(name, writes=writes), pid, path, writes=writes), 0
@@ -169,7 +170,7 @@ class Observer:
         family, kind = _FAMILIES.get(args[0] & 0xFFFFFFFF, f"family {args[0]}"), args[1] & 0xF
         target = f"{family} {_KINDS.get(kind, f'type {kind}')}"
         is_plain = kind in _KINDS and args[2] & 0xFFFFFFFF in _PROTOCOLS
-        if self.has_network_namespace and is_plain:
+        if self.may_make_sockets and is_plain:
             return Attempt("socket", target, "observed"), 0
         return Attempt("socket", target, "refused"), errno.EACCES
 

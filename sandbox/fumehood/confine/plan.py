@@ -148,6 +148,7 @@ class Plan:
     inodes: int
     exec: bool
     observe: bool
+    sockets: bool
     rlimits: tuple[tuple[str, int], ...]
     env: tuple[tuple[str, str], ...]
     python_path: tuple[str, ...]
@@ -202,8 +203,9 @@ def plan(profile: Profile, host: Host, *, tier: Tier = "full", workdir: Workdir 
             layer="profile",
             remedy="Use `fumehood.confine.pdp.lock_down` inside the worker.",
         )
+    _refuse_to_write_what_the_caller_runs(profile, host, workdir)
     binds = _binds(profile, host, workdir)
-    _refuse_what_landlock_cannot_mask(tier, workdir, binds)
+    _refuse_what_landlock_cannot_mask(tier, binds)
     full = tier == "full"
     place = workdir.path if workdir else (PRIVATE_WORKDIR if full else "")
     limits = profile.limits
@@ -224,6 +226,7 @@ def plan(profile: Profile, host: Host, *, tier: Tier = "full", workdir: Workdir 
         inodes=limits.inodes,
         exec=profile.exec,
         observe=profile.observe,
+        sockets=full and profile.observe and profile.sockets,
         rlimits=_rlimits(profile),
         env=_environment(profile, host, place),
         python_path=host.python_path if profile.python else (),
@@ -243,10 +246,25 @@ def layers(tier: str, *, observe: bool) -> tuple[str, ...]:
     return (*before, *_COMMON_LAYERS, *(("observe",) if observe else ()))
 
 
+def _refuse_to_write_what_the_caller_runs(profile: Profile, host: Host, workdir: Workdir | None) -> None:
+    """The interpreter and the system are read-only inside a writable folder, and never one themselves."""
+    for path in (*profile.write, *((workdir.path,) if workdir else ())):
+        root = next((r for r in (*host.python_roots, *host.system) if _is_inside(path, r)), None)
+        if root is not None:
+            raise ConfinementError(
+                f"{path} lies in {root}, which is the system's or the interpreter's own",
+                layer="profile",
+                remedy="Name a folder of its own for the job, and only that.",
+            )
+
+
 def _binds(profile: Profile, host: Host, workdir: Workdir | None) -> tuple[Bind, ...]:
     shown = [*(host.system if profile.system else ()), *(host.python_roots if profile.python else ())]
     found = {path: Bind(path) for path in _outermost(shown)}
     found |= {path: Bind(path) for path in profile.read if not _is_shown(path, found)}
+    writable = (*profile.write, *((workdir.path,) if workdir else ()))
+    never_written = (*host.system, *host.python_roots, *profile.read, *profile.keep)  # shown by it or not
+    found |= {path: Bind(path) for path in never_written if _is_shown(path, writable)}
     found |= {path: Bind(path, writable=True) for path in profile.write}
     if workdir:
         found[workdir.path] = Bind(
@@ -256,18 +274,20 @@ def _binds(profile: Profile, host: Host, workdir: Workdir | None) -> tuple[Bind,
     return tuple(found[path] for path in sorted(found))  # parents before what lies inside them
 
 
-def _is_shown(path: str, found: Mapping[str, Bind]) -> bool:
+def _is_shown(path: str, found: Iterable[str]) -> bool:
     return any(_is_inside(path, other) for other in found)
 
 
-def _refuse_what_landlock_cannot_mask(tier: str, workdir: Workdir | None, binds: tuple[Bind, ...]) -> None:
+def _refuse_what_landlock_cannot_mask(tier: str, binds: tuple[Bind, ...]) -> None:
     """Landlock only adds rights going down: inside a writable folder nothing can be read-only again."""
-    if tier == "full" or workdir is None:
+    if tier == "full":
         return
-    inside = [b.path for b in binds if not b.writable and _is_inside(b.path, workdir.path)]
+    writable = [b.path for b in binds if b.writable]
+    inside = [(b.path, w) for b in binds if not b.writable for w in writable if _is_inside(b.path, w)]
     if inside:
+        path, folder = inside[0]
         raise ConfinementError(
-            f"the tier no-userns cannot keep {inside[0]} read-only inside the working folder {workdir.path}",
+            f"the tier no-userns cannot keep {path} read-only inside {folder}, which the job may write",
             layer="landlock",
             remedy="Use a folder without it, or the tier full.",
         )

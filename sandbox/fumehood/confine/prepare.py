@@ -21,7 +21,7 @@ from fumehood.confine import plan as plans
 from fumehood.confine import staging, syscalls
 from fumehood.confine.layers import missing
 from fumehood.confine.outcome import TIERS
-from fumehood.confine.plan import Host, Plan, Workdir
+from fumehood.confine.plan import Bind, Host, Plan, Workdir
 from fumehood.confine.profile import Profile, checked_path, extend, resolve
 from fumehood.confine.root import barring_folder
 from fumehood.confine.seccomp import compile_filter, compile_observer, observed_numbers
@@ -193,10 +193,15 @@ def _workdir(
     if not stat.S_ISDIR(os.lstat(path).st_mode):
         raise ConfinementError(f"{path} is not a folder", layer="profile", remedy="Name a folder.")
     if spec.tier == "full" or os.geteuid() != 0:
-        git = os.path.join(path, ".git")
-        return Workdir(path, _inode(path), masks=(git,) if os.path.lexists(git) else ()), None
+        return Workdir(path, _inode(path), masks=_masks(path)), None
     copy = staging.copy_for(path, owner=spawner.identity, most_bytes=profile.limits.disk_bytes)
     return Workdir(copy.folder, _inode(copy.folder), is_staged=True), copy.bring_home
+
+
+def _masks(path: str) -> tuple[str, ...]:
+    """A link cannot be covered: a job may replace it, and must not be shown what one leads to."""
+    git = os.path.join(path, ".git")
+    return (git,) if os.path.lexists(git) and not stat.S_ISLNK(os.lstat(git).st_mode) else ()
 
 
 def _inode(path: str) -> tuple[int, int]:
@@ -206,9 +211,10 @@ def _inode(path: str) -> tuple[int, int]:
 
 def _with_mounts(plan: Plan, spawner: Spawner, owned: contextlib.ExitStack) -> tuple[Plan, tuple[int, ...]]:
     """As root: what the job may use of root's files is opened here, as root, and mapped to the job's user."""
+    own = {*here().system, *here().python_roots}
+    plan = replace(plan, binds=tuple(b if b.path in own else _pinned(b) for b in plan.binds))
     if os.geteuid() != 0:
         return plan, ()
-    own = {*here().system, *here().python_roots}
     wanted = [bind.path for bind in plan.binds if bind.path not in own and not bind.is_staged]
     if not wanted:
         return plan, ()
@@ -224,9 +230,20 @@ def _with_mounts(plan: Plan, spawner: Spawner, owned: contextlib.ExitStack) -> t
         )
     handles = {path: number for number, path in enumerate(wanted)}
     binds = tuple(replace(b, handle=handles.get(b.path, -1)) for b in plan.binds)
-    writable = {b.path: b.writable for b in plan.binds}
-    fds = tuple(_owned(_mapped(path, spawner.mapping_fd, writable=writable[path]), owned) for path in wanted)
+    mapped = [b for b in plan.binds if b.path in handles]
+    fds = tuple(_owned(_mapped(bind, spawner.mapping_fd), owned) for bind in mapped)
     return replace(plan, binds=binds), fds
+
+
+def _pinned(bind: Bind) -> Bind:
+    """*bind* with what it is now: a job could put a link there, to be shown what the link leads to."""
+    try:
+        status = os.lstat(bind.path)
+    except OSError as error:
+        raise ConfinementError(str(error), layer="profile", remedy="Name only what is there.") from error
+    if stat.S_ISLNK(status.st_mode):
+        raise ConfinementError(f"{bind.path} is a link", layer="profile", remedy="Name what it leads to.")
+    return bind if bind.inode != (0, 0) else replace(bind, inode=(status.st_dev, status.st_ino))
 
 
 def _is_public(path: str) -> bool:
@@ -235,19 +252,25 @@ def _is_public(path: str) -> bool:
     return not barring_folder(path) and bool(mode & stat.S_IROTH)
 
 
-def _mapped(path: str, mapping_fd: int, *, writable: bool) -> int:
+def _mapped(bind: Bind, mapping_fd: int) -> int:
     attrs = syscalls.MOUNT_ATTR_IDMAP | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
-    attrs |= 0 if writable else syscalls.MOUNT_ATTR_RDONLY
+    attrs |= 0 if bind.writable else syscalls.MOUNT_ATTR_RDONLY
     try:
-        tree = syscalls.open_tree(path, clone=True)
+        tree = syscalls.open_tree(bind.path, clone=True)
     except OSError as error:
         raise missing("rootfs", str(error)) from error
+    status = os.fstat(tree)
+    if bind.inode != (status.st_dev, status.st_ino):
+        os.close(tree)
+        raise ConfinementError(
+            f"{bind.path} was replaced meanwhile", layer="profile", remedy="Let no other job write around it."
+        )
     try:
         syscalls.mount_setattr(tree, attrs=attrs, userns_fd=mapping_fd)
     except OSError as error:
         os.close(tree)
         raise ConfinementError(
-            f"{path} cannot be mapped to the job's user: {error}",
+            f"{bind.path} cannot be mapped to the job's user: {error}",
             layer="rootfs",
             remedy="Use a folder on ext4, xfs, btrfs or tmpfs (mapped mounts), or run as an ordinary user.",
         ) from error

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fumehood.errors import ConfinementError
 
@@ -62,6 +62,7 @@ _COMMON_IMPORTS: Final = (
     "time",
     "typing",
 )
+_NONE, _READ, _WRITE = 0, 1, 2  # rights to a path
 _PROFILE: Final = "Correct the profile; `fumehood sandbox explain PROFILE` prints one."
 
 
@@ -100,13 +101,19 @@ class Profile(BaseModel):
     fork: bool = True  # may have children
     exec: bool = True  # may start programs; without it, only the one that it was started as
     observe: bool = False  # the supervisor holds and records open, exec, socket, connect, unlink
+    sockets: bool = (
+        False  # where it observes: TCP and UDP sockets, which lead nowhere, so that connects are seen
+    )
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
+    keep: tuple[
+        str, ...
+    ] = ()  # stays read-only inside what is writable, the working folder too; shows nothing
     env: Mapping[str, str] = {}
     imports: tuple[str, ...] = ()  # modules that a prepared interpreter has loaded before the job comes
     limits: Limits = Limits()
 
-    @field_validator("read", "write")
+    @field_validator("read", "write", "keep")
     @classmethod
     def _clean(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(_clean_path(path) for path in paths)
@@ -118,6 +125,12 @@ class Profile(BaseModel):
             if not all(part.isidentifier() for part in name.split(".")):
                 raise ValueError(f"{name!r} is not the name of a module")
         return tuple(dict.fromkeys(names))
+
+    @model_validator(mode="after")
+    def _sockets_are_seen(self) -> Profile:
+        if self.sockets and not self.observe:
+            raise ValueError("sockets are only for a profile that observes")
+        return self
 
 
 _BUILT_IN: Final = (
@@ -156,6 +169,7 @@ _BUILT_IN: Final = (
         about="Loads a file that may carry code. No program, no network; what it tries is recorded.",
         exec=False,
         observe=True,
+        sockets=True,
         limits=Limits(memory_bytes=4 * _GIB, disk_bytes=64 * _MIB, processes=64),
     ),
     Profile(
@@ -199,7 +213,7 @@ def resolve(profile: str | Profile | Sequence[str | Profile]) -> Profile:
 
 
 def merge(profiles: Iterable[str | Profile]) -> Profile:
-    """The meet: what every one of *profiles* allows. One path is kept where it lies inside the other's.
+    """The meet: what every one of *profiles* allows; it has no order, and never more than any of them.
 
     Raises:
         ConfinementError: none was given, or `pdp` is among others.
@@ -214,7 +228,7 @@ def merge(profiles: Iterable[str | Profile]) -> Profile:
 
 
 def _meet(a: Profile, b: Profile) -> Profile:
-    if a == b:
+    if a == b and a.limits.model_fields_set == b.limits.model_fields_set:
         return a
     if a.kind != b.kind:
         raise ConfinementError(
@@ -224,15 +238,15 @@ def _meet(a: Profile, b: Profile) -> Profile:
         )
     return Profile(
         name="+".join(dict.fromkeys((*a.name.split("+"), *b.name.split("+")))),
-        about="What all of them allow.",
+        about=a.about if a.about == b.about else "What all of them allow.",
         kind=a.kind,
         system=a.system and b.system,
         python=a.python and b.python,
         fork=a.fork and b.fork,
         exec=a.exec and b.exec,
         observe=a.observe or b.observe,
-        read=_common((*a.read, *a.write), (*b.read, *b.write)),
-        write=_common(a.write, b.write),
+        sockets=a.sockets and b.sockets,
+        **_common_paths(a, b),
         env={k: v for k, v in a.env.items() if b.env.get(k) == v},
         imports=tuple(name for name in a.imports if name in b.imports),
         limits=_least(a.limits, b.limits),
@@ -240,16 +254,37 @@ def _meet(a: Profile, b: Profile) -> Profile:
 
 
 def _least(a: Limits, b: Limits) -> Limits:
+    """What either side chose stays chosen: a chosen `timeout_s` also bounds what a caller may ask for."""
     chosen = a.model_fields_set | b.model_fields_set
     return Limits(**{name: min(getattr(a, name), getattr(b, name)) for name in chosen})
 
 
-def _common(a: Sequence[str], b: Sequence[str]) -> tuple[str, ...]:
-    """Paths of either side that lie inside one of the other's."""
-    inner = [x for x in a if any(is_inside(x, y) for y in b)] + [
-        y for y in b if any(is_inside(y, x) for x in a)
-    ]
-    return tuple(dict.fromkeys(inner))
+def _common_paths(a: Profile, b: Profile) -> dict[str, tuple[str, ...]]:
+    """`read`, `write` and `keep` of the meet: every path of either side with the lesser right that it has."""
+    paths = sorted({*a.read, *a.write, *b.read, *b.write})
+    rights = {path: min(_right(path, a), _right(path, b)) for path in paths}
+    read = tuple(path for path in paths if rights[path] == _READ)
+    kept = _kept(a) | _kept(b)
+    return {
+        "read": read,
+        "write": tuple(path for path in paths if rights[path] == _WRITE),
+        "keep": tuple(sorted(kept.difference(read))),
+    }
+
+
+def _kept(profile: Profile) -> set[str]:
+    """What stays read-only inside something writable; a path that is also in `write` does not."""
+    return {*profile.read, *profile.keep}.difference(profile.write)
+
+
+def _right(path: str, profile: Profile) -> int:
+    """What the innermost of the profile's paths around *path* says, as the mount that lies on top does."""
+    rights = dict.fromkeys(profile.read, _READ) | dict.fromkeys(profile.write, _WRITE)
+    around = [p for p in rights if is_inside(path, p)]
+    if not around:
+        return _NONE
+    innermost = max((*around, *(p for p in profile.keep if is_inside(path, p))), key=len)
+    return rights.get(innermost, _READ)
 
 
 def is_inside(path: str, folder: str) -> bool:
