@@ -273,7 +273,7 @@ def test_no_descriptor_is_left_open(tier: str, tmp_path: Path) -> None:
         confine.run(["python3", "-c", ""], tier=tier)
         confine.python("open('/etc/hosts')", tier=tier, profile="model-loader")
     assert len(os.listdir("/proc/self/fd")) == before
-    assert _settled() <= most
+    assert _settled() < most + 6  # of eighteen jobs
 
 
 def _fds(pid: int) -> list[str]:

@@ -122,7 +122,7 @@ def order(spec: Spec, profile: Profile, *, spawner: Spawner, owned: contextlib.E
     own_plan, key = None, kind.key
     mounts: tuple[int, ...] = ()
     if sees_more:
-        own_plan = _checked_again(plans.plan(profile, here(), tier=spec.tier, workdir=workdir))
+        own_plan = plans.plan(profile, here(), tier=spec.tier, workdir=workdir)
         own_plan, mounts = _with_mounts(own_plan, spawner, owned)
         key = "" if workdir or mounts or profile.write else _digest(kind.key, own_plan)
     fields = {
@@ -141,15 +141,6 @@ def order(spec: Spec, profile: Profile, *, spawner: Spawner, owned: contextlib.E
         source = spec.source.encode() if isinstance(spec.source, str) else spec.source
         fds.append(_owned(syscalls.sealed_memfd(source), owned))
     return Order(fields, (*fds, *mounts), timeout_s, at_end)
-
-
-def _checked_again(plan: Plan) -> Plan:
-    """Each folder of the host by what it is now, so that no jail made ahead shows one that was replaced."""
-    own = {*here().system, *here().python_roots}
-    binds = [
-        b if b.path in own or b.inode != (0, 0) else replace(b, inode=_inode(b.path)) for b in plan.binds
-    ]
-    return replace(plan, binds=tuple(binds))
 
 
 def _owned(fd: int, owned: contextlib.ExitStack) -> int:

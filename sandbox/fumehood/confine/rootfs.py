@@ -61,7 +61,10 @@ def _enter(base: str, *, old: str = "") -> None:
 
 def add_private(plan: Plan, *, has_proc: bool) -> None:
     """In a clone: private folders, and a /proc of this jail's processes only."""
+    paths = [bind.path for bind in plan.binds if _is_in_any(bind.path, plan.folders)]
+    covered = [(path, syscalls.open_tree(path, clone=True)) for path in paths]
     _private_folders("", plan)
+    _attach_all("", covered)
     if has_proc:
         tree = _new_proc()
         syscalls.umount("/proc")  # the template's, in which nobody is
@@ -103,19 +106,24 @@ def _taken_along(
 
     The second list has those that one of *more* would cover.
     """
-    touched = {bind.path.split("/")[1] for bind in more}
-    tops = {path.split("/")[1] for path in (*(b.path for b in base_plan.binds), *base_plan.devices)}
-    whole = [f"/{top}" for top in tops - touched if f"/{top}" not in without]
-    single = [bind.path for bind in base_plan.binds if bind.path.split("/")[1] in touched]
-    covered = {path for path in single if any(_is_inside(path, bind.path) for bind in more)}
+    shown = (*(bind.path for bind in base_plan.binds), *base_plan.devices)
+    touched = {_top(bind.path) for bind in more} | {top for path in without if (top := _top(path)) == path}
+    whole = {_top(path) for path in shown} - touched
+    single = [path for path in shown if _top(path) in touched]
+    later = (*without, *(bind.path for bind in more))
+    covered = {path for path in single if _is_in_any(path, later)}
     first = [
         (path, syscalls.open_tree(path, clone=True)) for path in (*whole, *single) if path not in covered
     ]
     return first, [(path, syscalls.open_tree(path, clone=True)) for path in covered]
 
 
-def _is_inside(path: str, folder: str) -> bool:
-    return path.startswith(folder.rstrip("/") + "/")
+def _top(path: str) -> str:
+    return "/" + path.split("/")[1]
+
+
+def _is_in_any(path: str, folders: Iterable[str]) -> bool:
+    return any(path.startswith(folder.rstrip("/") + "/") for folder in folders)
 
 
 def _attach_all(base: str, trees: Iterable[tuple[str, int]]) -> None:

@@ -43,7 +43,8 @@ def main(client_fd: int) -> NoReturn:
     """Serve one application until its socket closes."""
     _reserve_low_descriptors()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with contextlib.suppress(OSError, ValueError):  # fewer jobs at a time, then
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     client = socket.socket(fileno=client_fd)
     hello = wire.receive(client)
     if hello is None:
@@ -410,6 +411,6 @@ class Spawner:
 
 def _room_for_waiting() -> int:
     """How many jobs may wait, given how many files this process may hold open."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    usable = 65_536 if hard == resource.RLIM_INFINITY else hard
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    usable = 65_536 if soft == resource.RLIM_INFINITY else soft
     return max(0, min(_MOST_WAITING, (usable - MOST_RUNNING * _FILES_OF_A_JOB - 64) // _FILES_OF_A_JOB))
