@@ -17,7 +17,7 @@ from pydantic import BaseModel, PrivateAttr
 from fumehood.binding import annotations_from, define
 from fumehood.errors import ConfigError, Denied, Withheld
 from fumehood.guard import Guard
-from fumehood.model import Annotations
+from fumehood.model import Annotations, Runs
 from fumehood.sessions import OpenSession
 from fumehood_adapters._answers import refusal_message
 from fumehood_adapters._arguments import Given, arguments_of, body_of
@@ -31,6 +31,7 @@ from fumehood_adapters._body import (
     runner_of,
     sealed,
 )
+from fumehood_adapters._confined_functions import confined_function_of
 
 __all__ = ["GuardedTool", "Notes", "guard_tool", "guard_tools"]
 
@@ -203,15 +204,20 @@ def guard_tool(
         return _guarded_already(tool, guard, notes, session)
     _check_entry_points(tool)
     arguments = arguments_of(tool)
+    confined = confined_function_of(tool, guard, arguments)
     definition = define(
-        tool.name, description=tool.description, schema=arguments.schema, annotations=notes or {}
+        tool.name,
+        description=tool.description,
+        schema=arguments.schema,
+        annotations=confined.annotations(tool, notes) if confined else notes or {},
+        runs=Runs.CONFINED if confined else Runs.IN_PROCESS,
     )
     governed = Governed(
         guard,
         session,
         definition,
         arguments,
-        runner_of(tool, arguments),
+        confined.runner if confined else runner_of(tool, arguments),
         tool,
         tool.response_format == "content_and_artifact",
     )

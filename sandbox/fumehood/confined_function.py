@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import inspect
 import os
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic import BaseModel
 
 from fumehood.binding import Bound, bind_model
-from fumehood.canonical import require_plain
+from fumehood.canonical import JSON, require_plain
 from fumehood.confine import calls
 from fumehood.confine.importable import Importable, importable
 from fumehood.confine.profile import Profile, checked_path, extend, is_inside, named
@@ -29,7 +31,7 @@ from fumehood.model import Confine
 if TYPE_CHECKING:
     from fumehood.guard import Guard
 
-__all__ = ["ConfinedBody", "Confinement", "Place", "place_of"]
+__all__ = ["ConfinedBody", "Confinement", "Place", "known", "place_of"]
 
 _TIMEOUT_S: Final = 30.0
 
@@ -61,6 +63,24 @@ class Place:
         """One call of *tool*, which runs here."""
         return ConfinedBody(tool, given, place=self)
 
+    def remember(self, governed: Callable[..., object], tool: FunctionTool) -> None:
+        """*governed* is *tool*, which runs here: for `known`."""
+        _remember(governed, tool, self)
+
+    def run(self, args: Sequence[Any], kwargs: Mapping[str, Any], confinements: Sequence[Confine]) -> JSON:
+        """One call, without deciding anything. Raises JobFailed or ConfinementError."""
+        program = self.program(args, kwargs)
+        outcome = run_confined(self.guard, profile=self.profile, confinements=confinements, **program)
+        return calls.result_of(self.function, outcome)
+
+    async def arun(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], confinements: Sequence[Confine]
+    ) -> JSON:
+        """`run`, awaited."""
+        program = self.program(args, kwargs)
+        outcome = await arun_confined(self.guard, profile=self.profile, confinements=confinements, **program)
+        return calls.result_of(self.function, outcome)
+
     def program(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Program:
         """One call. Raises ConfinementError if a variable that it needs is not set."""
         shown = (*self.read, *self.profile.write)
@@ -71,6 +91,26 @@ class Place:
             env={name: _variable(self.function, name) for name in self.env},
             timeout_s=self.timeout_s,
         )
+
+
+def _records() -> tuple[
+    Callable[[Callable[..., object], FunctionTool, Place], None],
+    Callable[[Callable[..., object]], tuple[FunctionTool, Place] | None],
+]:
+    kept: weakref.WeakKeyDictionary[Callable[..., object], tuple[FunctionTool, Place]]
+    kept = weakref.WeakKeyDictionary()
+
+    def keep(governed: Callable[..., object], tool: FunctionTool, place: Place) -> None:
+        kept[governed] = (tool, place)
+
+    def known(function: Callable[..., object]) -> tuple[FunctionTool, Place] | None:
+        return kept.get(function) if isinstance(function, FunctionType) else None
+
+    return keep, known
+
+
+#: Which functions a guard has made, for adapters that put a tool of their framework around one.
+_remember, known = _records()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,23 +134,14 @@ class ConfinedBody(FunctionBody):
         return bound
 
     def run(self, bound: Bound, confinements: tuple[Confine, ...], /) -> object:
-        place = self.place
-        outcome = run_confined(
-            place.guard, profile=place.profile, confinements=confinements, **self._program(bound)
-        )
-        return calls.result_of(place.function, outcome)
+        return self.place.run(*self._values(bound), confinements)
 
     async def arun(self, bound: Bound, confinements: tuple[Confine, ...], /) -> object:
-        place = self.place
-        outcome = await arun_confined(
-            place.guard, profile=place.profile, confinements=confinements, **self._program(bound)
-        )
-        return calls.result_of(place.function, outcome)
+        return await self.place.arun(*self._values(bound), confinements)
 
-    def _program(self, bound: Bound) -> Program:
+    def _values(self, bound: Bound) -> tuple[list[object], dict[str, object]]:
         values = self.tool.values(cast("BaseModel", bound.value))
-        first = [values.pop(name) for name in self.tool.positional_only]
-        return self.place.program(first, values)
+        return [values.pop(name) for name in self.tool.positional_only], values
 
 
 def place_of(guard: Guard, called: Callable[..., object], wanted: Confinement) -> Place:

@@ -364,6 +364,8 @@ class Guard:
         update_wrapper(governed, function)
         del governed.__wrapped__  # type: ignore[attr-defined]  # nothing public leads round the guard
         governed.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+        if place is not None:
+            place.remember(governed, tool)
         return governed
 
     def _new_approval(self, wish: Ask) -> Approval:

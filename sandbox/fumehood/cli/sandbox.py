@@ -1,23 +1,25 @@
-"""`fumehood sandbox`: run something confined, print a plan, ask the host what it can do."""
+"""`fumehood sandbox`: run something confined, look around inside, print a plan, examine this host."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fumehood.cli.failures import UnknownIdError
-from fumehood.cli.output import echo_json
+from fumehood.cli.output import echo_json, json_option
+from fumehood.cli.sandbox_options import complete_profile, known_profiles, tier_option
+from fumehood.cli.sandbox_run import run
+from fumehood.cli.sandbox_shell import shell
 from fumehood.display import inert
 
 if TYPE_CHECKING:
-    from fumehood.confine.doctor import Finding
-    from fumehood.confine.outcome import Outcome, Tier
+    from fumehood.confine.diagnosis import Finding
+    from fumehood.confine.doctor import Report
+    from fumehood.confine.outcome import Tier
 
-_REFUSED = 1
-_CANNOT_CONFINE = 4
-_TIER = click.Choice(["full", "no-userns"])
+__all__ = ["sandbox"]
+
+_SOMETHING_MISSING, _NOTHING_WORKS = 1, 4
 
 
 @click.group()
@@ -25,115 +27,95 @@ def sandbox() -> None:
     """Run code confined, and see what that means on this host."""
 
 
-@sandbox.command(context_settings={"ignore_unknown_options": True})
-@click.option("--profile", default="python-offline", show_default=True, help="Which profile; several: a,b.")
-@click.option("--tier", type=_TIER, default="full", show_default=True, help="The least that is accepted.")
-@click.option("--timeout", "timeout_s", type=float, default=None, help="Wall-clock seconds.")
-@click.option("--workdir", type=click.Path(exists=True, file_okay=False), help="A folder it may write.")
-@click.option("--raw", is_flag=True, help="Pass its output through as it is, even to a terminal.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of its output.")
-@click.argument("command", nargs=-1, required=True)
-@click.pass_context
-def run(context: click.Context, /, command: tuple[str, ...], **options: Any) -> None:
-    """Run COMMAND confined. Exit 0 if it ended with 0, 1 if not, 4 if this host cannot confine it."""
-    from fumehood import confine
-
-    try:
-        outcome = confine.run(
-            command,
-            profile=_known(options["profile"]),
-            tier=options["tier"],
-            timeout_s=options["timeout_s"],
-            workdir=options["workdir"],
-        )
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    if options["as_json"]:
-        echo_json(_as_json(outcome))
-    else:
-        _show(outcome, raw=options["raw"])
-    context.exit(0 if outcome.exit.is_success else _REFUSED)
+sandbox.add_command(run)
+sandbox.add_command(shell)
 
 
 @sandbox.command()
-@click.argument("profile")
-@click.option("--tier", type=_TIER, default="full", show_default=True)
-@click.option("--json", "as_json", is_flag=True)
-def explain(profile: str, tier: Tier, as_json: bool) -> None:
-    """Print what would be done to a child under PROFILE, without doing it."""
+@click.argument("profiles", nargs=-1, required=True, metavar="PROFILE…", shell_complete=complete_profile)
+@tier_option
+@json_option
+def explain(profiles: tuple[str, ...], tier: Tier, as_json: bool) -> None:
+    """Print what would be done to a child under PROFILE, without doing it. Several are met."""
     from fumehood.confine import explain as explaining
 
-    document = explaining.explain(_known(profile), tier=tier)
+    document = explaining.explain(known_profiles(profiles), tier=tier)
     if as_json:
         echo_json(document)
     else:
         click.echo(inert(explaining.as_text(document), multiline=True))
 
 
-def _known(names: str) -> list[str]:
-    """The profiles named, "a,b". An unknown one is the user's mistake, not the host's."""
-    from fumehood.confine import profile as profiles
-
-    for name in (wanted := names.split(",")):
-        if name not in profiles.names():
-            raise UnknownIdError(
-                f"there is no profile named {name!r}; there are {', '.join(profiles.names())}"
-            )
-    return wanted
-
-
 @sandbox.command()
-@click.option("--json", "as_json", is_flag=True)
+@json_option
 @click.pass_context
 def doctor(context: click.Context, /, as_json: bool) -> None:
-    """Try every layer of both tiers. Exit 0 if the full tier works, 4 if not."""
+    """Try every layer of both tiers; say what is missing, and what to do about it on this system.
+
+    Exit 0 if every layer of the full tier works, 1 if something of it is missing and a tier works that needs
+    less, 4 if no tier works. Nothing on this host is changed.
+    """
     from fumehood.confine import doctor as doctoring
 
-    found = doctoring.examine_all()
-    able = {tier: doctoring.is_confinable(findings) for tier, findings in found.items()}
+    report = doctoring.examine()
     if as_json:
-        echo_json({tier: _tier_json(able[tier], findings) for tier, findings in found.items()})
+        echo_json(_as_json(report))
     else:
-        for tier, findings in found.items():
-            click.echo(f"{tier}: {'works' if able[tier] else 'does not work'}")
-            for finding in findings:
-                _say_finding(finding)
-    context.exit(0 if able["full"] else _CANNOT_CONFINE)
+        _say(report)
+    able = [tier for tier in report.tiers if report.works(tier)]
+    context.exit(0 if "full" in able else _SOMETHING_MISSING if able else _NOTHING_WORKS)
 
 
-def _say_finding(finding: Finding) -> None:
-    click.echo(f"  {'ok     ' if finding.works else 'MISSING'} {finding.layer}")
-    for text in filter(None, (finding.detail, finding.remedy)):
-        click.echo(f"          {inert(text, multiline=True)}")
+def _say(report: Report) -> None:
+    facts = report.facts
+    head = (
+        f"{facts.title}, Linux {facts.kernel} on {facts.machine}, as {'root' if facts.is_root else 'a user'}"
+    )
+    click.echo(inert(head))
+    said: set[str] = set()
+    for tier, findings in report.tiers.items():
+        click.echo(f"\n{tier}: {'works' if report.works(tier) else 'does not work'}")
+        for finding in findings:
+            _say_finding(finding, said)
+    click.echo()
+    for note in report.notes:
+        click.echo(inert(f"note: {note}"))
 
 
-def _tier_json(works: bool, findings: tuple[Finding, ...]) -> dict[str, Any]:
-    layers = [{"layer": f.layer, "works": f.works, "detail": f.detail, "remedy": f.remedy} for f in findings]
-    return {"works": works, "layers": layers}
+def _say_finding(finding: Finding, said: set[str]) -> None:
+    """A remedy that several layers share is printed once."""
+    word = finding.state if finding.state == "ok" else finding.state.upper()
+    click.echo(f"  {word:<8} {finding.layer}")
+    remedy = finding.remedy if finding.remedy not in said else "(as above)"
+    said.add(finding.remedy)
+    for text in filter(None, (finding.detail, remedy if finding.remedy else "")):
+        for line in text.splitlines():
+            click.echo(inert(f"           {line}").rstrip())
 
 
-def _as_json(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "exit": {"kind": outcome.exit.kind, "code": outcome.exit.code},
-        "stdout": outcome.stdout.decode(errors="backslashreplace"),
-        "stderr": outcome.stderr.decode(errors="backslashreplace"),
-        "profile": outcome.profile,
-        "tier": outcome.tier,
-        "layers": list(outcome.layers),
-        "refused": [
-            {"operation": a.operation, "target": a.target, "verdict": a.verdict} for a in outcome.refused
-        ],
+def _as_json(report: Report) -> dict[str, Any]:
+    facts = report.facts
+    host = {
+        "distribution": facts.distribution,
+        "version": facts.version,
+        "kernel": facts.kernel,
+        "machine": facts.machine,
+        "container": facts.container,
+        "root": facts.is_root,
+        "landlock": facts.numbers.get("landlock", 0),
+        "tried": dict(facts.tried),
     }
+    tiers = {
+        tier: {"works": report.works(tier), "layers": [_finding_json(f) for f in findings]}
+        for tier, findings in report.tiers.items()
+    }
+    return {"host": host, "tiers": tiers, "notes": list(report.notes)}
 
 
-def _show(outcome: Outcome, *, raw: bool) -> None:
-    for body, stream in ((outcome.stdout, sys.stdout), (outcome.stderr, sys.stderr)):
-        if raw or not stream.isatty():
-            stream.buffer.write(body)
-            stream.buffer.flush()
-        else:
-            click.echo(inert(body.decode(errors="backslashreplace"), multiline=True), nl=False, file=stream)
-    if outcome.exit.kind != "exited":
-        click.echo(f"fumehood: it ended by: {outcome.exit.kind} ({outcome.exit.code})", err=True)
-    for attempt in outcome.refused:
-        click.echo(f"fumehood: {attempt.verdict}: {attempt.operation} {inert(attempt.target)}", err=True)
+def _finding_json(finding: Finding) -> dict[str, str]:
+    return {
+        "layer": finding.layer,
+        "state": finding.state,
+        "detail": finding.detail,
+        "remedy": finding.remedy,
+    }

@@ -42,6 +42,8 @@ def start(spec: Spec) -> Job:
             return _send(spec, profile, spawner)
         except (BrokenPipeError, ConnectionResetError):  # it died since: once more, with a new one
             _CLIENT.drop(spawner)
+        except OSError as error:  # a limit of the application's own: open files, the size of a file
+            raise missing("supervisor", f"the job could not be handed over ({error})") from error
     raise missing("supervisor", "it ended twice")
 
 

@@ -9,13 +9,14 @@ The result goes to what was the standard output; whatever the module prints goes
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import inspect
 import json
 import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.machinery import ExtensionFileLoader, ModuleSpec, SourceFileLoader, SourcelessFileLoader
 from types import CodeType, ModuleType
 from typing import Any, Final, Never
 
@@ -61,9 +62,8 @@ class _Pinned:
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> Any:
         if name == _GUARD:
-            return importlib.util.spec_from_loader(name, self)  # type: ignore[arg-type]
-        file = self._pins.get(name)
-        return importlib.util.spec_from_file_location(name, file) if file else None
+            return ModuleSpec(name, self)  # type: ignore[arg-type]
+        return _spec(name, self._pins[name]) if name in self._pins else None
 
     def create_module(self, spec: object) -> None:
         return None
@@ -72,6 +72,18 @@ class _Pinned:
         """The stand-in for the guard's module."""
         module.Guard = Guard  # type: ignore[attr-defined]
         module.current_call = lambda: None  # type: ignore[attr-defined]
+
+
+def _spec(name: str, file: str) -> ModuleSpec:
+    """*name* in *file*, whether or not the folders around it can be listed. (importlib.util loads slowly.)"""
+    folder, _, base = file.rpartition("/")
+    stem, _, suffix = base.partition(".")
+    loader = {"py": SourceFileLoader, "pyc": SourcelessFileLoader}.get(suffix, ExtensionFileLoader)
+    spec = ModuleSpec(name, loader(name, file), origin=file, is_package=stem == "__init__")
+    spec.has_location = True
+    if spec.submodule_search_locations is not None:
+        spec.submodule_search_locations.append(folder)
+    return spec
 
 
 class _NotJson(Exception):

@@ -28,7 +28,8 @@ for name, path in (("fumehood", sys.argv[1]), ("fumehood.confine", sys.argv[2]))
 from fumehood.confine.spawner import main
 main(int(sys.argv[3]))
 """
-_COMMAND: Final = (sys.executable, "-I", "-S", "-B", "-c", _BOOT, str(_PACKAGE.parent), str(_PACKAGE))
+_PYTHON: Final = str(Path(sys.executable).absolute())
+_COMMAND: Final = (_PYTHON, "-I", "-S", "-B", "-c", _BOOT, str(_PACKAGE.parent), str(_PACKAGE))
 _HELLO_S: Final = 30.0
 _END_S: Final = 5.0
 
@@ -37,18 +38,12 @@ class Spawner:
     """A running spawner: its socket, and what it said about itself."""
 
     def __init__(self, needed: tuple[str, ...]) -> None:
-        self._sock, theirs = wire.pair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [*_COMMAND, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                env={},
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
+        try:
+            self._sock, theirs = wire.pair()
+            with theirs:
+                self._process = _started(theirs.fileno())
+        except OSError as error:
+            raise missing("supervisor", f"it could not be started ({error})") from error
         self._is_ours = os.getpid()
         try:
             self.identity, self.landlock_abi, self.mapping_fd = self._greet(needed)
@@ -117,6 +112,19 @@ class Spawner:
         fd, self.mapping_fd = getattr(self, "mapping_fd", -1), -1
         if fd >= 0:
             os.close(fd)
+
+
+def _started(socket_fd: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [*_COMMAND, str(socket_fd)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        env={},
+        pass_fds=(socket_fd,),
+        start_new_session=True,
+    )
 
 
 class Client:

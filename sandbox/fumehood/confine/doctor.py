@@ -1,23 +1,42 @@
-"""Which layers this host gives, found out by putting each on in a child that then tries something harmless.
+"""What this host can do, and why not: each layer tried by itself, then a real job in each tier.
 
-A probe never decides by version numbers: it starts a real job in each tier and asks it, from inside, for
-calls that must fail. What is said from inside is only ever compared with what the supervisor reports.
+A probe never decides by version numbers and needs none of the confining code: it must find out why that does
+not work. The job afterwards asks, from inside, for calls that must fail; what it says is only ever compared
+with what the supervisor reports. Nothing here changes the host.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
 
+from fumehood.confine import facts as reading
 from fumehood.confine.api import start
-from fumehood.confine.layers import REMEDIES
+from fumehood.confine.diagnosis import Finding, diagnose, is_confinable, notes
+from fumehood.confine.facts import Facts
 from fumehood.confine.outcome import TIERS, Outcome, Tier
-from fumehood.confine.plan import layers as layers_of
+from fumehood.confine.plan import Host
 from fumehood.confine.spec import Spec
 from fumehood.errors import ConfinementError
 
+_PACKAGE: Final = Path(__file__).resolve().parent
+#: The packages are entered without running their `__init__`: the probes need a few modules only.
+_BOOT: Final = """
+import json, sys, types
+for name, path in (("fumehood", sys.argv[1]), ("fumehood.confine", sys.argv[2])):
+    module = sys.modules[name] = types.ModuleType(name)
+    module.__path__ = [path]
+from fumehood.confine.probes import main
+main(json.loads(sys.argv[3]))
+"""
+_PATIENCE_S: Final = 60.0
 #: Harmless wherever they are not refused: they name nothing, or a descriptor that is not open.
-_PROBE: Final = """
+_TRIAL: Final = """
 import ctypes, errno, os, socket
 def code(call):
     try:
@@ -35,63 +54,111 @@ print("unshare", code(lambda: raw(272 if os.uname().machine == "x86_64" else 97,
 print("unknown", code(lambda: raw(999)))
 """
 _EXPECTED: Final = {
-    "socket": {"EPERM"},
-    "read": {"ENOENT", "EACCES"},
-    "unshare": {"EPERM"},
-    "unknown": {"ENOSYS"},
+    "socket": ("seccomp", {"EPERM"}),
+    "read": ("landlock", {"ENOENT", "EACCES"}),
+    "unshare": ("seccomp", {"EPERM"}),
+    "unknown": ("seccomp", {"ENOSYS"}),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One layer of one tier on this host. `remedy` is empty where it works."""
+class Report:
+    """What was found out: the host, each tier's findings, and what is worth knowing besides."""
 
-    tier: str
-    layer: str
-    works: bool
-    detail: str = ""
-    remedy: str = ""
+    facts: Facts
+    tiers: Mapping[str, tuple[Finding, ...]]
+    notes: tuple[str, ...] = ()
+
+    def works(self, tier: str) -> bool:
+        """True if every layer of *tier* does."""
+        return is_confinable(self.tiers[tier])
 
 
-def examine(tier: Tier) -> tuple[Finding, ...]:
-    """Put on every layer of *tier*. Layers after the first that is missing are not known, and left out."""
+def examine() -> Report:
+    """Probe this host, then run a job in each tier. Takes a second or two."""
+    facts = gather()
+    found: dict[str, tuple[Finding, ...]] = {}
+    for tier, findings in _by_tier(facts):
+        found[tier] = confirm(findings, trial(tier))
+    return Report(facts, found, notes(facts))
+
+
+def _by_tier(facts: Facts) -> list[tuple[Tier, tuple[Finding, ...]]]:
+    found = diagnose(facts)
+    return [(tier, found[tier]) for tier in TIERS]
+
+
+def gather() -> Facts:
+    """The facts of this host: read here, and tried in a process of its own.
+
+    Raises:
+        ConfinementError: that process could not be started, or gave no answer.
+    """
+    answer = _probe()
+    return replace(reading.from_files(), tried=answer["tried"], numbers=answer["numbers"])
+
+
+def _probe() -> dict[str, Any]:
+    needed = json.dumps(Host.here().python_roots)
+    words = [sys.executable, "-I", "-S", "-B", "-c", _BOOT, str(_PACKAGE.parent), str(_PACKAGE), needed]
     try:
-        plain = start(Spec(source=_PROBE, profile="python-offline", tier=tier, timeout_s=20)).wait()
-        observed = start(Spec(source="", profile="model-loader", tier=tier, timeout_s=20)).wait()
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=_PATIENCE_S, env={}, cwd="/", check=True
+        )
+        return dict(json.loads(done.stdout))
+    except subprocess.CalledProcessError as error:
+        raise _unable(
+            error.stderr.strip().rpartition("\n")[2] or f"it ended with {error.returncode}"
+        ) from error
+    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
+        raise _unable(str(error)) from error
+
+
+def _unable(why: str) -> ConfinementError:
+    return ConfinementError(
+        f"the process that probes this host gave no answer: {why}",
+        layer="supervisor",
+        remedy="Look at the limits on processes, open files and memory (`ulimit -a`).",
+    )
+
+
+# --- a job in earnest ------------------------------------------------------------------------------------
+
+
+def trial(tier: Tier) -> dict[str, str]:
+    """Layer to fault, after real jobs in *tier*: empty where all is well."""
+    try:
+        plain = start(Spec(source=_TRIAL, profile="python-offline", tier=tier, timeout_s=20)).wait()
     except ConfinementError as error:
-        return _until(tier, error)
-    active = {*plain.layers, *observed.layers}
-    findings = [_finding(tier, layer, layer in active) for layer in layers_of(tier, observe=True)]
-    return (*findings, *_surprises(tier, plain))
+        return {error.layer: str(error)}
+    try:
+        start(Spec(source="", profile="model-loader", tier=tier, timeout_s=20)).wait()
+    except ConfinementError as error:
+        return {error.layer: str(error)}
+    return _surprises(plain)
 
 
-def _finding(tier: str, layer: str, works: bool, detail: str = "") -> Finding:
-    return Finding(tier, layer, works, detail, "" if works else REMEDIES[layer])
-
-
-def _until(tier: str, error: ConfinementError) -> tuple[Finding, ...]:
-    names = layers_of(tier, observe=True)
-    known = names[: names.index(error.layer)] if error.layer in names else ()
-    missing = Finding(tier, error.layer, False, str(error), error.remedy)
-    return (*(_finding(tier, layer, True) for layer in known), missing)
-
-
-def _surprises(tier: str, outcome: Outcome) -> list[Finding]:
+def _surprises(outcome: Outcome) -> dict[str, str]:
     """Calls that were not refused as they must be."""
+    if not outcome.exit.is_success:
+        return {"jail": f"a harmless job ended by {outcome.exit.kind} ({outcome.exit.code})"}
     said = dict(line.split() for line in outcome.stdout.decode().splitlines() if line.count(" ") == 1)
-    wrong = {
-        call: said.get(call, "no answer") for call, good in _EXPECTED.items() if said.get(call) not in good
+    return {
+        layer: f"from inside, the call {call} answered {said.get(call, 'nothing')}"
+        for call, (layer, good) in _EXPECTED.items()
+        if said.get(call) not in good
     }
-    return [
-        _finding(tier, "seccomp", False, f"the call {call} answered {code}") for call, code in wrong.items()
-    ]
 
 
-def is_confinable(findings: tuple[Finding, ...]) -> bool:
-    """True if every layer works."""
-    return bool(findings) and all(finding.works for finding in findings)
-
-
-def examine_all() -> dict[str, tuple[Finding, ...]]:
-    """Every tier."""
-    return {tier: examine(tier) for tier in TIERS}
+def confirm(findings: tuple[Finding, ...], faults: dict[str, str]) -> tuple[Finding, ...]:
+    """*findings*, where a job in earnest found the same, or more."""
+    if not is_confinable(findings):
+        return findings  # known already, with the better reason
+    return tuple(
+        replace(f, state="missing", detail=faults[f.layer], remedy="") if f.layer in faults else f
+        for f in findings
+    ) + tuple(
+        Finding(findings[0].tier, layer, "missing", text)
+        for layer, text in faults.items()
+        if layer not in {f.layer for f in findings}
+    )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from fumehood.confine import landlock
 from fumehood.confine import plan as plans
 from fumehood.confine import profile as profiles
 from fumehood.confine.outcome import Tier
 from fumehood.confine.seccomp import Answer, FilterSpec, Rule, rules
+
+_MIB: Final = 1 << 20
 
 
 def explain(names: Sequence[str], *, tier: Tier) -> dict[str, Any]:
@@ -29,11 +31,14 @@ def explain(names: Sequence[str], *, tier: Tier) -> dict[str, Any]:
 
 def _filter(spec: FilterSpec) -> dict[str, Any]:
     listed = rules(spec)
+    allowed = {rule.name for rule in listed if rule.answer is Answer.ALLOW and not rule.where}
+    bounded = {rule.name for rule in listed if rule.answer is Answer.ALLOW and rule.where}
     return {
         "otherwise": "ENOSYS",
-        "allowed": sorted({rule.name for rule in listed if rule.answer is Answer.ALLOW and not rule.where}),
+        "allowed": sorted(allowed),
         "bounded": [_bounded(rule) for rule in listed if rule.answer is Answer.ALLOW and rule.where],
-        "refused": sorted({rule.name for rule in listed if rule.answer is Answer.EPERM}),
+        "bounded_calls": sorted(bounded - allowed),
+        "refused": sorted({rule.name for rule in listed if rule.answer is Answer.EPERM} - bounded),
     }
 
 
@@ -41,31 +46,75 @@ def _bounded(rule: Rule) -> str:
     return f"{rule.name}: " + " and ".join(f"arg{m.index} & {m.mask:#x} == {m.value:#x}" for m in rule.where)
 
 
+# --- for a person ------------------------------------------------------------------------------------------
+
+
 def as_text(document: dict[str, Any]) -> str:
     """The document for a person."""
     profile = document["profile"]
     lines = [f"{profile['name']}: {profile['about']}"]
     if "plan" in document:
-        lines += _plan_lines(document["plan"])
-    found = document["filter"]
-    lines.append(f"system calls: {len(found['allowed'])} allowed, {len(found['bounded'])} rules by argument,")
-    lines.append(f"  {len(found['refused'])} known ways out refused, every other unknown to it (ENOSYS)")
-    return "\n".join(lines)
+        lines += _plan_lines(profile, document["plan"])
+    return "\n".join([*lines, *_filter_lines(document["filter"])])
 
 
-def _plan_lines(plan: dict[str, Any]) -> list[str]:
+def _plan_lines(profile: dict[str, Any], plan: dict[str, Any]) -> list[str]:
     return [
         f"tier: {plan['tier']}",
         f"layers: {', '.join(plan['layers'])}",
         f"working folder: {plan['workdir'] or 'a private one'}",
         "network: none",
-        f"may start programs: {'yes' if plan['exec'] else 'only the one it is started as'}",
+        f"processes: {'of its own, and programs' if plan['exec'] else _without_exec(profile)}",
         f"observed: {'open, exec, socket, connect, unlink and their kin' if plan['observe'] else 'no'}",
+        f"loaded beforehand: {', '.join(profile.get('imports') or ()) or 'nothing'}",
         "sees:",
-        *(f"  {'read, write' if bind['writable'] else 'read'}  {bind['path']}" for bind in plan["binds"]),
-        *(f"  private      {path}" for path in plan["folders"]),
-        f"limits: memory {plan['memory_bytes'] >> 20} MiB together, private folders "
-        f"{plan['disk_bytes'] >> 20} MiB together, output {plan['output_bytes'] >> 10} KiB,",
-        f"  {', '.join(f'{name} {value}' for name, value in plan['rlimits'])}, {plan['timeout_s']:g} s",
-        f"environment: {', '.join(f'{name}={value}' for name, value in plan['env'])}",
+        *_seen(plan),
+        *_limits(plan),
+        "environment:",
+        *(f"  {name}={value or _made_later(name)}" for name, value in plan["env"]),
+    ]
+
+
+def _made_later(name: str) -> str:
+    return "the working folder" if name in ("HOME", "TMPDIR") else ""
+
+
+def _without_exec(profile: dict[str, Any]) -> str:
+    return "of its own, but no program" if profile["fork"] else "itself only, and threads"
+
+
+def _seen(plan: dict[str, Any]) -> list[str]:
+    links = dict(plan["links"])
+    return [
+        *(f"  {'read, write' if bind['writable'] else 'read':<12} {bind['path']}" for bind in plan["binds"]),
+        *(f"  {'link':<12} {path} to {links[path]}" for path in sorted(links)),
+        *(f"  {'private':<12} {path}" for path in plan["folders"]),
+        *(f"  {'device':<12} {path}" for path in plan["devices"]),
+    ]
+
+
+def _limits(plan: dict[str, Any]) -> list[str]:
+    own = {name.lower(): value for name, value in plan["rlimits"]}
+    return [
+        "limits:",
+        f"  wall clock {plan['timeout_s']:g} s, processor {own['cpu']} s",
+        f"  memory {_size(plan['memory_bytes'])} of all its processes together",
+        f"  {plan['processes']} processes and threads",
+        f"  private folders {_size(plan['disk_bytes'])} and {plan['inodes']} entries together",
+        f"  one file {_size(own['fsize'])}, {own['nofile']} open files",
+        f"  output {_size(plan['output_bytes'])} of each stream",
+        f"  of each process, by the kernel: {', '.join(f'{name} {value}' for name, value in own.items())}",
+    ]
+
+
+def _size(count: int) -> str:
+    return f"{count // _MIB} MiB" if count % _MIB == 0 else f"{count / 1024:g} KiB"
+
+
+def _filter_lines(found: dict[str, Any]) -> list[str]:
+    free, bounded, refused = (len(found[key]) for key in ("allowed", "bounded_calls", "refused"))
+    return [
+        f"system calls: {free + bounded} allowed, {bounded} of them with some arguments only (--json: which)",
+        f"  {refused} known ways out answer EPERM, every other number answers ENOSYS",
+        "  through another architecture's table (x32, int 0x80): killed",
     ]

@@ -7,12 +7,12 @@ from typing import Final
 from fumehood.errors import ConfinementError
 
 _NAMESPACES: Final = (
-    "Allow unprivileged user namespaces (sysctl user.max_user_namespaces above 0; Ubuntu: AppArmor profile "
-    "or sysctl kernel.apparmor_restrict_unprivileged_userns=0; Docker: a seccomp profile that allows unshare "
+    "Allow unprivileged user namespaces (`fumehood sandbox doctor` says how on this host: an AppArmor "
+    "profile on Ubuntu, user.max_user_namespaces above 0, a container's seccomp profile that allows unshare "
     "and mount), or accept the tier no-userns."
 )
 _MOUNTS: Final = _NAMESPACES + " Linux 5.12 or later is needed (mount_setattr)."
-#: Layer to remedy. `fumehood sandbox doctor` prints these; the tests compare them with the layers of a plan.
+#: Layer to remedy, on any host. `fumehood sandbox doctor` knows better ones for this host (`remedies`).
 REMEDIES: Final = {
     "identity": "Start the process as an ordinary user, or with an interpreter that every user can reach.",
     "user-ns": _NAMESPACES,
@@ -29,8 +29,10 @@ REMEDIES: Final = {
     "no-new-privs": "The kernel refused no_new_privs; look at a surrounding sandbox.",
     "seccomp": "Use a kernel with CONFIG_SECCOMP_FILTER; a surrounding sandbox may forbid it.",
     "observe": "Use Linux 5.5 or later; a surrounding sandbox may hold the only listener.",
-    "supervisor": "The process that watches jobs could not be started; look at limits on processes.",
+    "supervisor": "Look at the limits on processes, open files and file sizes (`ulimit -a`), and at a "
+    "surrounding sandbox; Linux 5.9 or later is needed.",
     "processes": "The limit on processes of this user is reached; end some, or raise it.",
+    "queue": "Wait for some to end, or start fewer at once.",
     "profile": "Correct the profile; `fumehood sandbox explain PROFILE` prints one.",
     "jail": "This is a fault of Fumehood; please report it with the text above.",
 }

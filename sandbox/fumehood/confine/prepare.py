@@ -1,7 +1,7 @@
 """From a caller's description to what the spawner gets: checked, planned, compiled, opened."""
 
 # a path here is checked text
-# ruff: noqa: PTH100, PTH118
+# ruff: noqa: PTH100
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from fumehood.confine import masks, staging, syscalls
 from fumehood.confine import plan as plans
-from fumehood.confine import staging, syscalls
 from fumehood.confine.layers import missing
 from fumehood.confine.outcome import TIERS
 from fumehood.confine.plan import Bind, Host, Plan, Workdir
@@ -110,6 +110,7 @@ def order(spec: Spec, profile: Profile, *, spawner: Spawner, owned: contextlib.E
     Raises:
         ConfinementError: the plan cannot be made, or a path cannot be opened for the job.
     """
+    profile = masks.protected(profile, spec.workdir)
     workdir, at_end = _workdir(spec, profile, spawner, owned)
     sees_more = bool(workdir or profile.read or profile.write)
     kind = _kind(
@@ -174,7 +175,7 @@ def _timeout_s(spec: Spec, profile: Profile) -> float:
 def _workdir(
     spec: Spec, profile: Profile, spawner: Spawner, owned: contextlib.ExitStack
 ) -> tuple[Workdir | None, Callable[[], None] | None]:
-    """The caller's folder, resolved, its identity noted, its .git kept read-only.
+    """The caller's folder, resolved, its identity noted.
 
     Where it is root's and no mount can map it, a copy for the job, and how to bring home what it changed.
     """
@@ -184,15 +185,10 @@ def _workdir(
     if not stat.S_ISDIR(os.lstat(path).st_mode):
         raise ConfinementError(f"{path} is not a folder", layer="profile", remedy="Name a folder.")
     if spec.tier == "full" or os.geteuid() != 0:
-        return Workdir(path, _inode(path), masks=_masks(path)), None
-    copy = staging.copy_for(path, owner=spawner.identity, most_bytes=profile.limits.disk_bytes)
+        return Workdir(path, _inode(path)), None
+    kept = masks.below(path, (*profile.keep, *profile.read, *here().python_roots))
+    copy = staging.copy_for(path, owner=spawner.identity, most_bytes=profile.limits.disk_bytes, kept=kept)
     return Workdir(copy.folder, _inode(copy.folder), is_staged=True), copy.bring_home
-
-
-def _masks(path: str) -> tuple[str, ...]:
-    """A link cannot be covered: a job may replace it, and must not be shown what one leads to."""
-    git = os.path.join(path, ".git")
-    return (git,) if os.path.lexists(git) and not stat.S_ISLNK(os.lstat(git).st_mode) else ()
 
 
 def _inode(path: str) -> tuple[int, int]:

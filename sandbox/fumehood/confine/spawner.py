@@ -26,6 +26,7 @@ from typing import Any, Final, NoReturn
 
 from fumehood.confine import landlock, procs, root, syscalls, template, wire
 from fumehood.confine.jobs import Jail, Job, Keep, Setup
+from fumehood.confine.layers import REMEDIES
 from fumehood.confine.pool import Kind, Pool, Template
 from fumehood.errors import ConfinementError
 
@@ -41,6 +42,7 @@ _BEAT_S: Final = 5.0
 
 def main(client_fd: int) -> NoReturn:
     """Serve one application until its socket closes."""
+    _forget_the_callers_ways()
     _reserve_low_descriptors()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(OSError, ValueError):  # fewer jobs at a time, then
@@ -50,9 +52,10 @@ def main(client_fd: int) -> NoReturn:
     if hello is None:
         os._exit(0)
     try:
+        _require_what_jobs_need()
         standing = root.become_ordinary(hello[0]["needed"])
     except ConfinementError as error:
-        wire.send(client, {"error": str(error), "layer": error.layer})
+        wire.send(client, {"error": str(error).partition(" (layer: ")[0], "layer": error.layer})
         os._exit(1)
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     zygote, zygote_pid = _start_zygote(keep_out=(client_fd, *standing.fds))
@@ -69,6 +72,32 @@ def main(client_fd: int) -> NoReturn:
             wire.send(client, {"crashed": traceback.format_exc()})
     finally:
         os._exit(1)
+
+
+def _forget_the_callers_ways() -> None:
+    """What an exec keeps: signals that the application ignores (SIGCHLD: no child could be waited for) or
+    blocks, and its mask of file modes. What Python itself ignores stays so."""
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.umask(0o022)
+
+
+def _require_what_jobs_need() -> None:
+    """Calls whose absence would otherwise show half way into a job. Each is harmless.
+
+    Raises:
+        ConfinementError: one of them is missing.
+    """
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+        os.close(syscalls.sealed_memfd(b"x"))
+        syscalls.call("close_range", 0x7FFFFFFE, 0x7FFFFFFF, 0)
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 0)
+        syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    except OSError as error:
+        raise ConfinementError(str(error), layer="supervisor", remedy=REMEDIES["supervisor"]) from error
 
 
 def _reserve_low_descriptors() -> None:

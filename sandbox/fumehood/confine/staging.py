@@ -1,8 +1,8 @@
 """A copy of root's working folder for a job that is not root, where no mount can map one to the other.
 
 The copy belongs to the job's user. When the job has ended, new and changed regular files come home under
-the caller's identity: without following a link on either side, without set-id bits, never into `.git`.
-What the job deleted stays.
+the caller's identity: without following a link on either side, without set-id bits, never into `.git` nor
+into what was to be kept. What the job deleted stays.
 """
 
 # descriptors, not paths
@@ -35,28 +35,31 @@ class Copy:
     folder: str
     home: str
     most_bytes: int
+    kept: frozenset[str] = frozenset()  # does not come home, as named from the folder
     stamps: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def bring_home(self) -> None:
         """Write back what is new or changed, and remove the copy."""
         copy, home = os.open(self.folder, _FOLDER), os.open(self.home, _FOLDER)
         try:
-            _write_back(copy, home, "", self.stamps)
+            _write_back(copy, home, "", self.stamps, self.kept)
         finally:
             os.close(copy)
             os.close(home)
             folders.remove(self.folder)
 
 
-def copy_for(path: str, *, owner: int, most_bytes: int) -> Copy:
+def copy_for(path: str, *, owner: int, most_bytes: int, kept: frozenset[str] = frozenset()) -> Copy:
     """A copy of the folder *path* that belongs to the user *owner*, of at most *most_bytes*.
+
+    What *kept* names does not come home.
 
     Raises:
         ConfinementError: the folder holds more.
     """
     folder = f"/tmp/fumehood-{os.urandom(8).hex()}"  # noqa: S108 — made here, or an error
     os.mkdir(folder, 0o700)
-    copy = Copy(folder, path, most_bytes)
+    copy = Copy(folder, path, most_bytes, kept)
     weakref.finalize(copy, folders.remove, folder)  # if nobody waits for the job
     source, target = os.open(path, _FOLDER), os.open(folder, _FOLDER)
     try:
@@ -142,13 +145,15 @@ def _stamp(status: os.stat_result) -> tuple[int, int]:
     return status.st_size, status.st_ctime_ns
 
 
-def _write_back(copy: int, home: int, prefix: str, stamps: dict[str, tuple[int, int]]) -> None:
+def _write_back(
+    copy: int, home: int, prefix: str, stamps: dict[str, tuple[int, int]], kept: frozenset[str]
+) -> None:
     """What would have to replace a link, or a folder by a file, is left out."""
     for name, status in _entries(copy):
-        if (name == _GIT and not prefix) or prefix.count("/") > folders.MOST_LEVELS:
+        if (name == _GIT and not prefix) or prefix + name in kept or prefix.count("/") > folders.MOST_LEVELS:
             continue
         if stat.S_ISDIR(status.st_mode):
-            _write_back_folder(copy, home, name, prefix, stamps)
+            _write_back_folder(copy, home, name, prefix, stamps, kept)
         elif stat.S_ISREG(status.st_mode) and stamps.get(prefix + name) != _stamp(status):
             _write_back_file(copy, home, name, mode=stat.S_IMODE(status.st_mode) & 0o777)
 
@@ -163,7 +168,7 @@ def _write_back_file(copy: int, home: int, name: str, *, mode: int) -> None:
 
 
 def _write_back_folder(
-    copy: int, home: int, name: str, prefix: str, stamps: dict[str, tuple[int, int]]
+    copy: int, home: int, name: str, prefix: str, stamps: dict[str, tuple[int, int]], kept: frozenset[str]
 ) -> None:
     if _kind(home, name) == 0:
         os.mkdir(name, 0o755, dir_fd=home)
@@ -171,7 +176,7 @@ def _write_back_folder(
         return
     inner, outer = os.open(name, _FOLDER, dir_fd=copy), os.open(name, _FOLDER, dir_fd=home)
     try:
-        _write_back(inner, outer, f"{prefix}{name}/", stamps)
+        _write_back(inner, outer, f"{prefix}{name}/", stamps, kept)
     finally:
         os.close(inner)
         os.close(outer)

@@ -6,6 +6,7 @@ sealed memory file, which is then the first descriptor.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -16,6 +17,7 @@ from fumehood.confine import syscalls
 VERSION: Final = 1
 _INLINE_BYTES: Final = 48_000
 _MOST_BYTES: Final = 160 << 20
+_STREAMS: Final = 2  # the last number of the standard streams
 
 
 def send(sock: socket.socket, fields: dict[str, Any], *, fds: tuple[int, ...] = ()) -> None:
@@ -62,5 +64,14 @@ def _taken(fd: int) -> bytes:
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """Two connected SEQPACKET sockets, close-on-exec."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    """Two connected SEQPACKET sockets, close-on-exec, never with a number of the standard streams."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    return _above_the_streams(ours), _above_the_streams(theirs)
+
+
+def _above_the_streams(sock: socket.socket) -> socket.socket:
+    """An application may have closed 0, 1 or 2; what it starts gets other files under these numbers."""
+    if sock.fileno() > _STREAMS:
+        return sock
+    with sock:
+        return socket.socket(fileno=fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, _STREAMS + 1))
