@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import signal
 import socket
 from typing import Any, Final, NoReturn
 
@@ -25,28 +24,29 @@ from fumehood.confine.setup import ENDED_BEFORE_RUNNING, Setup, World, last_word
 _KEPT_NUMBERS: Final = 4  # standard input, output, errors, and the source
 
 
-def become(
-    channel: socket.socket, world: World, plan: Plan, fds: tuple[int, int, int], told_w: int
-) -> NoReturn:
+def become(channel: socket.socket, world: World, plan: Plan, fds: tuple[int, int, int]) -> NoReturn:
     """Put on what is left, wait for orders, carry them out. Never returns.
 
-    *channel* leads to the supervisor; *fds* are the socket for orders, standard output and errors; a program
-    that cannot be started says so through the pipe *told_w*, which its start closes.
+    *channel* leads to the supervisor; *fds* are the socket for orders, standard output and errors. A program
+    that cannot be started says so on the socket for orders, which its start closes.
     """
     setup, orders = world.setup, socket.socket(fileno=fds[0])
     with last_words(channel):
         fields, (stdin, *source), program = _settle(channel, setup, plan, orders)
+        os.setsid()  # the supervisor knows by now who this is
+        if fields["artifacts"]:
+            _show_folder(channel, plan)
         os.close(channel.detach())
-        os.close(orders.detach())
         streams = (stdin, *fds[1:], *source)
         for number, fd in enumerate(streams):  # none of these is below 4: those numbers are never free
             os.dup2(fd, number)
-        kept = (program, -1 if setup.is_source else told_w)
+        kept = () if setup.is_source else (program, fds[0])
         syscalls.close_from(len(streams), keep=tuple(fd for fd in kept if fd >= 0))
     env = {**dict(plan.env), **dict(fields["env"])}
     try:
         if not setup.is_source:
-            _start_program(fields["argv"], env, program, told_w)
+            _start_program(fields["argv"], env, program, orders)
+        orders.detach()
         os._exit(pyjob.run_source(fields["args"], env=env, path=plan.python_path))
     finally:
         os._exit(ENDED_BEFORE_RUNNING)
@@ -56,12 +56,10 @@ def _settle(
     channel: socket.socket, setup: Setup, plan: Plan, orders: socket.socket
 ) -> tuple[dict[str, Any], list[int], int]:
     """Everything but the streams. The one program must be open before the number of open files is limited."""
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.setsid()
-    os.umask(0o022)
     with layer("rootfs"):
         os.chdir(plan.workdir)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
+    _rehearse(setup, plan)
     is_one_program = not setup.is_source and not plan.exec
     early = _take(orders) if is_one_program else None
     program = _opened_program(early[0], plan) if early else -1
@@ -71,10 +69,29 @@ def _settle(
     with layer("landlock"):
         _landlock(setup, plan)
     _filter(channel, setup)
-    if setup.is_source:
-        pyjob.rehearse()
     fields, fds = early or _take(orders)
     return fields, fds, program
+
+
+def _show_folder(channel: socket.socket, plan: Plan) -> None:
+    """The working folder to the supervisor, which reads artifacts from it when nobody is left in it."""
+    folder = os.open(plan.workdir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    wire.send(channel, {"folder": True}, fds=(folder,))
+    os.close(folder)
+
+
+def _rehearse(setup: Setup, plan: Plan) -> None:
+    """Go once through what the orders will set off, so that they wait for no page of memory."""
+    ours, its = wire.pair()
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    wire.send(ours, {"argv": ["-c"], "args": [], "env": [], "artifacts": False}, fds=(null, null))
+    _, fds = _take(its)
+    for fd in (null, *fds):
+        os.close(fd)
+    ours.close()
+    its.close()
+    if setup.is_source:
+        pyjob.rehearse({**dict(plan.env)}, plan.python_path)
 
 
 def _take(orders: socket.socket) -> tuple[dict[str, Any], list[int]]:
@@ -134,12 +151,10 @@ def _found(name: str, env: dict[str, str]) -> str | None:
     return next((c for c in candidates if os.path.isfile(c)), None)
 
 
-def _start_program(argv: list[str], env: dict[str, str], program: int, told_w: int) -> NoReturn:
+def _start_program(argv: list[str], env: dict[str, str], program: int, orders: socket.socket) -> NoReturn:
     """exec; goes on only to say why not."""
     words = [os.fsencode(word) for word in argv]
     variables = {os.fsencode(k): os.fsencode(v) for k, v in env.items()}
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, programs expect to die of them
-        signal.signal(number, signal.SIG_DFL)
     try:
         if program >= 0:
             syscalls.execveat(program, words, [k + b"=" + v for k, v in variables.items()])
@@ -151,5 +166,5 @@ def _start_program(argv: list[str], env: dict[str, str], program: int, told_w: i
         code = error.errno or errno.EIO
         text = f"fumehood: cannot start {argv[0]!r}: {os.strerror(code)}\n"
         os.write(2, text.encode(errors="backslashreplace"))
-        os.write(told_w, str(code).encode())
+        wire.send(orders, {"not_started": code})
     os._exit(ENDED_BEFORE_RUNNING)

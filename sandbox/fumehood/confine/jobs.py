@@ -1,223 +1,28 @@
-"""The spawner's two records: a jail (a process tree made ready) and the one job that it is given."""
+"""The spawner's record of a job: where it is answered, its limits, and why it was stopped."""
 
 # inside the spawner
 
 from __future__ import annotations
 
 import base64
-import contextlib
-import json
 import os
 import signal
 import socket
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from fumehood.confine import folders, procs, syscalls, wire
-from fumehood.confine.observe import Observer
-from fumehood.confine.outcome import Attempt
+from fumehood.confine import folders, procs, wire
+from fumehood.confine.jails import Jail, Setup
 
 if TYPE_CHECKING:
-    from fumehood.confine.pool import Template
+    from fumehood.confine.outcome import Attempt
 
 _CHECK_S: Final = 0.05
 _MEASURE_S: Final = 0.5
 _MOST_TOLD: Final = 64
 _MOST_TOLD_BYTES: Final = 24_000
 _MOST_COPIED: Final = 10_000_000
-_MOST_SETUP_BYTES: Final = 8 << 20
-_SIGSYS: Final = 31
-_SIGXCPU: Final = 24
-
-
-@dataclass(slots=True)
-class Keep:
-    """The reading end of one output stream, and what is kept of it: *cap* bytes at most."""
-
-    fd: int
-    cap: int
-    kept: bytearray = field(default_factory=bytearray)
-    told: int = 0  # how much of that the caller has been given already
-    is_over: bool = False
-
-    def read(self, size: int) -> bool:
-        """Take what is there. False at the end of the stream, or where nothing is there."""
-        try:
-            part = os.read(self.fd, size)
-        except BlockingIOError:
-            return False
-        room = self.cap - len(self.kept)
-        self.kept += part[:room]
-        self.is_over = self.is_over or len(part) > room
-        return bool(part)
-
-    def close(self) -> None:
-        """Close once."""
-        if self.fd >= 0:
-            os.close(self.fd)
-        self.fd = -1
-
-
-@dataclass(slots=True)
-class Setup:
-    """What a template is made from: what its jails share. `fields` go to the template as they are."""
-
-    key: str
-    fields: dict[str, Any]
-    calls: dict[int, str]
-
-    @classmethod
-    def read(cls, fd: int, key: str) -> Setup:
-        """From the memory file that the caller sent."""
-        fields = json.loads(syscalls.read_memfd(fd, limit_bytes=_MOST_SETUP_BYTES))
-        calls = {int(number): name for number, name in fields.pop("calls")}
-        return cls(key, fields, calls)
-
-    @property
-    def plan(self) -> dict[str, Any]:
-        """The plan, as it came over the wire."""
-        plan: dict[str, Any] = self.fields["plan"]
-        return plan
-
-
-class Jail:
-    """One jail: its first process, our ends of its channel and its streams, and what it said.
-
-    *plan* is the job's own where it sees more than the template's; *mounts* are detached mounts for it.
-    """
-
-    def __init__(self, template: Template, plan: dict[str, Any] | None, *, key: str) -> None:
-        self.channel, self._theirs = wire.pair()
-        self.orders, self._its_orders = wire.pair()
-        self.template = template
-        self.setup = setup = template.setup
-        self.planned = plan
-        self.key = key
-        self.is_isolated = setup.plan["tier"] == "full"
-        self._private = "" if self.is_isolated or (plan or setup.plan)["workdir"] else folders.make()
-        self._own_plan = _with_private_folder(plan or setup.plan, self._private) if self._private else plan
-        self.plan: dict[str, Any] = self._own_plan or setup.plan
-        (out_r, self._out_w), (err_r, self._err_w) = os.pipe(), os.pipe()
-        cap = self.plan["output_bytes"]
-        self.streams = (Keep(out_r, cap), Keep(err_r, cap))
-        for stream in self.streams:
-            os.set_blocking(stream.fd, False)
-        self.job: Job | None = None
-        self.pid = 0
-        self.pidfd = -1
-        self.active: list[str] = []
-        self.error: dict[str, Any] | None = None
-        self.report: dict[str, Any] | None = None
-        self.artifacts = -1
-        self.observer: Observer | None = None
-        self.hung_up = False
-        self._status = 0
-        self._is_doomed = False
-
-    def hand_over(self, mounts: tuple[int, ...]) -> None:
-        """Ask the template for the clone that this becomes. What we cannot send is found at its hang-up."""
-        its = (self._theirs.detach(), self._its_orders.detach(), self._out_w, self._err_w)
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            wire.send(self.channel, {"plan": self._own_plan}, fds=mounts)
-            syscalls.send_message(self.template.channel, b"clone", fds=its)
-        for fd in its:
-            os.close(fd)
-
-    def give(self, message: dict[str, Any], wanted: list[str], fds: tuple[int, ...]) -> None:
-        """Its job's orders; before them, for its first process, which artifacts are *wanted* afterwards."""
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ended: it has said why
-            if wanted:
-                wire.send(self.channel, {"artifacts": wanted})
-            wire.send(self.orders, message, fds=fds)
-        self.orders.close()
-
-    def take(self, fields: dict[str, Any], fds: list[int]) -> None:
-        """One message from inside: from code of ours beside or before the job, never from the job."""
-        if "pid" in fields:
-            self.pid = fields["pid"]
-            self.pidfd = os.pidfd_open(self.pid)
-            if self._is_doomed:
-                self.kill()
-        elif "error" in fields:
-            self.error = self.error or fields
-        elif "ready" in fields or "active" in fields:
-            self.active += fields.get("ready", []) + fields.get("active", [])
-            if fds:
-                self.observer = self._observer(fds[0])
-        elif "status" in fields:
-            self.report = fields
-            self.artifacts = fds[0] if fds else -1
-
-    def _observer(self, fd: int) -> Observer:
-        plan = self.plan
-        workdir = plan["workdir"]
-        writable = [b["path"] for b in plan["binds"] if b["writable"]] + [workdir, *plan["devices"]]
-        shown = (
-            [b["path"] for b in plan["binds"]] + [link for link, _ in plan["links"]] + ["/proc/self", "/dev"]
-        )
-        return Observer(
-            fd=fd,
-            calls=self.setup.calls,
-            readable=tuple(shown),
-            writable=tuple(writable),
-            private=tuple(folder for folder in plan["folders"] if folder != workdir),
-            may_make_sockets=self.is_isolated and plan["sockets"],
-            starts_left=0 if self.setup.fields["is_source"] else 1,
-        )
-
-    def kill(self) -> None:
-        """SIGKILL to the whole jail; remembered if its first process is not known yet."""
-        self._is_doomed = True
-        if self.pidfd < 0:
-            return
-        if not self.is_isolated:
-            procs.kill_all(procs.descendants(self.pid))
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-
-    def reap(self) -> None:
-        """Collect the first process, which has ended."""
-        with contextlib.suppress(ChildProcessError):
-            _, self._status = os.waitpid(self.pid, 0)
-
-    @property
-    def private_folder(self) -> str:
-        """The folder that was made for it; "" where it has another."""
-        return self._private
-
-    @property
-    def own_status(self) -> int:
-        """The wait status of the jail's first process."""
-        return self._status
-
-    def descriptors(self) -> list[int]:
-        """Everything of this jail that may be watched."""
-        watched = [self.channel.fileno(), self.pidfd, self.observer.fd if self.observer else -1]
-        return [fd for fd in watched if fd >= 0]
-
-    def close(self) -> None:
-        """Close and remove everything. The processes are gone."""
-        self.channel.close()
-        self.orders.close()
-        for stream in self.streams:
-            stream.close()
-        for fd in (self.pidfd, self.observer.fd if self.observer else -1, self.artifacts):
-            if fd >= 0:
-                os.close(fd)
-        self.remove_private_folder()
-
-    def remove_private_folder(self) -> None:
-        """Remove the folder that was made for it, if one was."""
-        if self._private:
-            folders.remove(self._private)
-            self._private = ""
-
-
-def _with_private_folder(plan: dict[str, Any], folder: str) -> dict[str, Any]:
-    env = [(name, value or folder) for name, value in plan["env"]]
-    bind = {"path": folder, "writable": True, "handle": -1, "inode": [0, 0], "is_staged": False}
-    return {**plan, "workdir": folder, "private": folder, "env": env, "binds": [*plan["binds"], bind]}
+_BY_SIGNAL: Final[dict[int, str]] = {signal.SIGSYS: "filter", signal.SIGXCPU: "cpu"}
 
 
 def _holds_more(pids: list[int], most: int) -> bool:
@@ -240,34 +45,46 @@ class Job:
         self.plan: dict[str, Any] | None = fields["plan"]
         given = 1 if fields["argv"] is not None else 2
         self._streams, self.mounts = tuple(rest[:given]), tuple(rest[given:])
+        self.artifacts: list[str] = fields["artifacts"]
         self._message = {name: fields[name] for name in ("argv", "args", "env")}
-        self._artifacts: list[str] = fields["artifacts"]
+        self._message["artifacts"] = bool(self.artifacts)
         self.is_streamed: bool = fields["stream"]
         self._timeout_s: float = fields["timeout_s"]
+        self._has_inputs = True
         self.stopped = ""
         self.must_wait = False
         self._told = 0
         self._had = (0, 0)  # bytes and entries of a copied folder before the job
         self._jail: Jail | None = None
         self._last: dict[str, Any] = {}
+        self._fds: tuple[int, ...] = ()  # artifacts, with the last message
         self._began = self._next_check = self._next_measure = 0.0
 
     def begin(self, jail: Jail) -> None:
-        """Give the job to *jail*. The clock starts."""
+        """It will be done in *jail*. The clock starts; if the jail is known already, so does the job."""
         self._jail, jail.job = jail, self
         self._began = time.monotonic()
         self._next_check = self._next_measure = self._began + _CHECK_S
+        if jail.pid:
+            self.give()
+
+    def give(self) -> None:
+        """The jail gets its orders: its process is known, and would be found if it ran away."""
+        if self._jail is None or not self._has_inputs:
+            return
         if copied := self._copied():
             self._had = folders.use(copied, most=_MOST_COPIED)
-        jail.give(self._message, self._artifacts, self._streams)
+        self._jail.give(self._message, self._streams)
         self.close_inputs()
         if self.must_wait:
             self._say({"begun": True})
 
     def close_inputs(self) -> None:
         """Let go of what the caller sent."""
-        for fd in (self._setup_fd, *self._streams, *self.mounts):
-            os.close(fd)
+        if self._has_inputs:
+            for fd in (self._setup_fd, *self._streams, *self.mounts):
+                os.close(fd)
+        self._has_inputs = False
 
     def setup(self) -> Setup:
         """What its template is made from."""
@@ -308,7 +125,7 @@ class Job:
             self.stop("deadline")
         elif now >= self._next_check and self._jail.pid:
             self._next_check = now + _CHECK_S
-            self._check_use(procs.descendants(self._jail.pid))
+            self._check_use(self._jail.members())
             self._check_disk(self._jail.private_folder or self._copied(), now)
 
     def _check_use(self, pids: list[int]) -> None:
@@ -363,20 +180,25 @@ class Job:
             if part and self._say({"out": number, "part": base64.b64encode(part).decode()}):
                 stream.told += len(part)
 
-    def report(self) -> bool:
+    def conclude(self) -> None:
+        """Note all that is to be said of it: the jail is about to go."""
+        self.close_inputs()
+        if self._jail:
+            self._last = self._last_words(self._jail)
+        self._jail = None
+
+    def report(self, fds: tuple[int, ...] = ()) -> bool:
         """The last message to the caller. False if it has to be said again: the caller does not keep up."""
-        jail = self._jail
-        if jail is None:
-            return True
-        self._last = self._last or self._last_words(jail)
+        self._fds = self._fds or fds
         try:
             self.reply.setblocking(False)
-            fds = (jail.artifacts,) if jail.artifacts >= 0 else ()
-            wire.send(self.reply, self._last, fds=fds)
+            wire.send(self.reply, self._last, fds=self._fds)
         except BlockingIOError:
             return False
         except OSError:  # nobody waits for it any more
             pass
+        for fd in self._fds:
+            os.close(fd)
         self.reply.close()
         return True
 
@@ -398,14 +220,10 @@ class Job:
     def _exit(self, jail: Jail) -> tuple[str, int]:
         if self.stopped:
             return self.stopped, 0
-        report = jail.report
-        if report is None:  # its first process was killed by somebody else
-            own = jail.own_status
-            return "signal", os.WTERMSIG(own) if os.WIFSIGNALED(own) else signal.SIGKILL
-        if "not_started" in report:
-            return "not_started", report["not_started"]
-        status = report["status"]
-        if os.WIFEXITED(status):
-            return "exited", os.WEXITSTATUS(status)
-        number = os.WTERMSIG(status)
-        return {_SIGSYS: "filter", _SIGXCPU: "cpu"}.get(number, "signal"), number
+        ending = jail.status
+        if ending is None:  # somebody else collected it
+            return "signal", signal.SIGKILL
+        if ending.si_code == os.CLD_EXITED:
+            failure = jail.not_started()
+            return ("exited", ending.si_status) if failure is None else ("not_started", failure)
+        return _BY_SIGNAL.get(ending.si_status, "signal"), ending.si_status

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -14,21 +15,25 @@ from typing import TYPE_CHECKING, Any, Final
 from fumehood.confine import syscalls, wire
 
 if TYPE_CHECKING:
-    from fumehood.confine.jobs import Jail, Setup
+    from fumehood.confine.jails import Jail, Setup
 
 _MOST_OF_A_KIND: Final = 3
 _MOST: Final = 8
 
 
 class Template:
-    """A process that clones jails when asked, our end of its channel, and what it said."""
+    """A process that clones jobs' processes when asked, our end of its channel, and what it said.
+
+    Its anchor is the first process of the pid namespace in which it and its jails are: they die with that.
+    """
 
     def __init__(self, setup: Setup, zygote: socket.socket) -> None:
         self.setup = setup
         self.channel, its = wire.pair()
-        self.pid = 0
-        self.pidfd = -1
+        self.pid = self.anchor = 0
+        self.pidfd = self.anchor_pidfd = -1
         self.error: dict[str, Any] | None = None
+        self.is_dropped = False
         wire.send(self.channel, setup.fields)
         with its:
             syscalls.send_message(zygote, b"template", fds=(its.fileno(),))
@@ -45,15 +50,32 @@ class Template:
             fields, _ = message
             self.error = fields if "error" in fields else self.error
             if "pid" in fields:
-                self.pid = fields["pid"]
+                self.pid, self.anchor = fields["pid"], fields["anchor"]
                 self.pidfd = os.pidfd_open(self.pid)
+                self.anchor_pidfd = os.pidfd_open(self.anchor) if self.anchor else -1
 
-    def reap(self) -> None:
-        """It has ended: collect it."""
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.pid, 0)
-        os.close(self.pidfd)
-        self.pidfd = -1
+    def kill(self) -> None:
+        """SIGKILL to both, and so to every process in there."""
+        for pidfd in (self.pidfd, self.anchor_pidfd):
+            if pidfd >= 0:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+    def reap(self) -> bool:
+        """Collect what has ended. True if nothing is left. The anchor ends after all others are collected."""
+        self.pid, self.pidfd = _reaped(self.pid, self.pidfd)
+        self.anchor, self.anchor_pidfd = _reaped(self.anchor, self.anchor_pidfd)
+        return self.pidfd < 0 and self.anchor_pidfd < 0
+
+
+def _reaped(pid: int, pidfd: int) -> tuple[int, int]:
+    if pidfd < 0:
+        return pid, pidfd
+    with contextlib.suppress(ChildProcessError):
+        if os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG) is None:
+            return pid, pidfd
+    os.close(pidfd)
+    return 0, -1
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fumehood.confine import masks, staging, syscalls
 from fumehood.confine import plan as plans
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from fumehood.confine.client import Spawner
     from fumehood.confine.outcome import Tier
     from fumehood.confine.spec import Spec
+
+#: As root each is a descriptor of its own in the one message that describes a job.
+_MOST_MOUNTS: Final = syscalls.MOST_FDS - 10
 
 
 @lru_cache(maxsize=1)
@@ -214,6 +217,12 @@ def _with_mounts(plan: Plan, spawner: Spawner, owned: contextlib.ExitStack) -> t
             layer="identity",
             remedy="Let others read it if it is only read (chmod o+rX, on the folders before it too), run as "
             "an ordinary user, or use the tier full on a host with user namespaces.",
+        )
+    if len(wanted) > _MOST_MOUNTS:
+        raise ConfinementError(
+            f"{len(wanted)} paths would have to be mapped to the job's user, and {_MOST_MOUNTS} can be",
+            layer="profile",
+            remedy="Name fewer, larger folders; every dot file at the top of a writable one counts.",
         )
     handles = {path: number for number, path in enumerate(wanted)}
     binds = tuple(replace(b, handle=handles.get(b.path, -1)) for b in plan.binds)

@@ -15,6 +15,12 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _SHARED_MEMORY: Final = (b"/dev/zero", b"[anon_shmem:")
 
 
+def pid_of(pidfd: int) -> int:
+    """The number of the process that *pidfd* holds, as /proc here has it; -1 if it was collected."""
+    with open(f"/proc/self/fdinfo/{pidfd}", "rb") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(b"Pid:"))
+
+
 def children(pid: int) -> list[int]:
     """Direct children of *pid*; none if it has ended."""
     found: list[int] = []

@@ -9,6 +9,7 @@ import atexit
 import io
 import os
 import random
+import signal
 import sys
 import threading
 import types
@@ -17,36 +18,52 @@ from typing import Final, TextIO
 
 _SOURCE_FD: Final = 3
 _NAME: Final = "<job>"
+_HANDLERS: Final = (  # as the interpreter has them when it starts
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGPIPE, signal.SIG_IGN),
+    (signal.SIGXFSZ, signal.SIG_IGN),
+)
 _FLUSH_FAILED: Final = 120  # as CPython does
 
 
 def run_source(args: Sequence[str], *, env: Mapping[str, str], path: Sequence[str]) -> int:
     """Run the source that is open as descriptor 3. Returns the exit status."""
-    with os.fdopen(_SOURCE_FD, "rb") as file:
-        source = file.read()
-    _open_streams()
+    source = _read(_SOURCE_FD)
+    _become_new(args, env, path)
+    code = _run(source)
+    return _shut_down(code)
+
+
+def _read(fd: int) -> bytes:
+    with os.fdopen(fd, "rb") as file:
+        return file.read()
+
+
+def _become_new(
+    args: Sequence[str], env: Mapping[str, str], path: Sequence[str], *, closefd: bool = True
+) -> None:
+    _open_streams(closefd=closefd)
     os.environ.clear()
     os.environ.update(env)
     sys.argv = ["-c", *args]
     sys.path[:] = path
     random.seed()
-    _forget_ourselves()
-    code = _run(source)
-    return _shut_down(code)
+    for number, handler in _HANDLERS:
+        signal.signal(number, handler)
 
 
-def _forget_ourselves() -> None:
+def forget_ourselves() -> None:
     """What of this package is loaded is a part, under its name: the job's own import must find the whole."""
     for name in [name for name in sys.modules if name.split(".")[0] == "fumehood"]:
         del sys.modules[name]
 
 
-def rehearse() -> None:
+def rehearse(env: Mapping[str, str], path: Sequence[str]) -> None:
     """Do once, into nothing, what every job will do: so the pages that it writes are ours before it comes."""
+    source = _read(os.open(os.devnull, os.O_RDONLY)) + b"import sys\nprint(1 + 1)\nfor n in range(2): str(n)"
     standing = sys.stdin, sys.stdout, sys.stderr
-    _open_streams(closefd=False)
-    exec(compile(b"print(1 + 1)", _NAME, "exec", dont_inherit=True), {})  # noqa: S102 — our own
-    sys.stdout.flush()
+    _become_new((), env, path, closefd=False)
+    _shut_down(_run(source))
     _set_streams(*standing)
 
 
@@ -90,7 +107,8 @@ def _status(code: object) -> int:
 
 def _shut_down(code: int) -> int:
     """What the interpreter does at its end: threads, exit handlers, buffers."""
-    threading._shutdown()  # type: ignore[attr-defined]
+    if threading.active_count() > 1 or threading._threading_atexits:  # type: ignore[attr-defined]
+        threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     try:
         sys.stdout.flush()

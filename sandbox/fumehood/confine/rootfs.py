@@ -194,7 +194,7 @@ def _mount_empty_proc(target: str) -> bool:
 
     False where the host masks its own, and so refuses a fresh one.
     """
-    pid = syscalls.clone(syscalls.CLONE_NEWPID | signal.SIGCHLD)
+    pid, pidfd = syscalls.clone(syscalls.CLONE_NEWPID | signal.SIGCHLD)
     if not pid:
         code = 1
         try:
@@ -202,6 +202,7 @@ def _mount_empty_proc(target: str) -> bool:
             code = 0
         finally:
             os._exit(code)
+    os.close(pidfd)
     return os.waitpid(pid, 0)[1] == 0
 
 

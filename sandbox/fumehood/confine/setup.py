@@ -78,12 +78,17 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What a jail is cloned with. `host_proc` is a handle of the host's /proc, for the maps of users."""
+    """What a job's process is cloned with.
+
+    `host_proc` is a handle of the host's /proc, for the maps of users; `own_pidfd` leads back to the
+    template's own pid namespace, -1 where there is none.
+    """
 
     setup: Setup
     host_proc: int
     has_proc: bool
     active: tuple[str, ...]
+    own_pidfd: int
 
 
 def write_map(proc: int, name: str, text: str) -> None:

@@ -21,7 +21,6 @@ from typing import Final
 # --- constants -------------------------------------------------------------------------------------
 
 CLONE_VM: Final = 0x00000100
-CLONE_FS: Final = 0x00000200
 CLONE_FILES: Final = 0x00000400
 CLONE_PIDFD: Final = 0x00001000
 CLONE_PARENT: Final = 0x00008000
@@ -78,6 +77,7 @@ SECURE_ALL_LOCKED: Final = 0x2F  # NOROOT, NO_SETUID_FIXUP and both locks, and t
 SECCOMP_SET_MODE_FILTER: Final = 1
 SECCOMP_FILTER_FLAG_NEW_LISTENER: Final = 8
 
+MOST_FDS: Final = 250  # that one message may carry; the kernel's own bound is 253
 F_ADD_SEALS: Final = 1033
 SEAL_ALL: Final = 0x1 | 0x2 | 0x4 | 0x8  # seal, shrink, grow, write
 MFD_CLOEXEC: Final = 0x1
@@ -171,15 +171,14 @@ def clone(flags: int) -> tuple[int, int]:
 
 
 def start_idle_init(flags: int) -> int:
-    """Start the first process of a new pid namespace, which only waits to be killed. Answers its pidfd.
+    """Start the first process of new namespaces, which only waits to be killed. Answers its pidfd.
 
     It shares this process's memory, which it never writes, and stands in the C library's pause(3) on a stack
     that all such processes share: none of them ever returns from it. So no signal may have a handler here.
     With SIGCHLD ignored here, orphans that it inherits are collected by the kernel.
     """
     pidfd = ctypes.c_int(-1)
-    shared = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_PIDFD | CLONE_NEWPID
-    flags |= shared
+    flags |= CLONE_VM | CLONE_FILES | CLONE_PIDFD
     pause = ctypes.cast(_libc.pause, ctypes.c_void_p)
     top = ctypes.c_void_p(ctypes.addressof(_IDLE_STACK) + ctypes.sizeof(_IDLE_STACK) // 16 * 16 - 64)
     _checked(_libc.clone(pause, top, ctypes.c_int(flags), None, ctypes.byref(pidfd)), "clone")
@@ -371,7 +370,7 @@ def receive_message(sock: socket.socket, *, flags: int = 0) -> tuple[bytes, list
     Raises:
         ValueError: the message was cut (its descriptors are closed).
     """
-    room = socket.CMSG_SPACE(16 * 4)
+    room = socket.CMSG_SPACE(MOST_FDS * 4)
     body, control, got_flags, _ = sock.recvmsg(1 << 17, room, socket.MSG_CMSG_CLOEXEC | flags)
     fds = array.array("i")
     for level, kind, data in control:
