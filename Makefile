@@ -9,12 +9,13 @@ VENV ?= .venv
 JOBS ?= 2
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+ESCAPE_ARGS ?=
 export VENV PYTHON
 export NO_MKDOCS_2_WARNING := 1
 BIN := $(abspath $(VENV))/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs docs-serve bench soak screenshot wheel lock upgrade clean setup-demo setup-dev
+.PHONY: help demo test check format docs docs-serve bench soak escape screenshot wheel lock upgrade clean setup-demo setup-dev
 
 help:
 	@echo "make demo        the three stories, end to end (opens the terminal UI if there is a terminal)"
@@ -22,6 +23,7 @@ help:
 	@echo "make check       the same without the tests"
 	@echo "make bench       what a governed call costs, as a table and as JSON"
 	@echo "make soak        the long tests: 200 kills at random times, and more"
+	@echo "make escape      what gets out of our sandbox, of bubblewrap, and of none, attack by attack"
 	@echo "make screenshot  docs/images/tui.svg from the real application"
 	@echo "make docs        the documentation site, in site/"
 	@echo "make wheel       the distribution, in dist/"
@@ -60,6 +62,9 @@ bench: setup-dev
 
 soak: setup-dev
 	@"$(BIN)/python" -m pytest -q -n $(JOBS) -m slow $(PYTEST_ARGS)
+
+escape: setup-dev
+	@"$(BIN)/python" scripts/escape.py $(ESCAPE_ARGS)
 
 screenshot: setup-dev
 	@"$(BIN)/python" scripts/screenshot.py

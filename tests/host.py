@@ -33,12 +33,19 @@ def _has_landlock() -> bool:
     return int(ctypes.CDLL(None, use_errno=True).syscall(444, 0, 0, 1)) >= 1
 
 
+def _has_cpython_tests() -> bool:
+    from compat.suites import suites
+
+    return bool(suites())
+
+
 PARTS = {
     "opa": lambda: opa_binary() is not None,
     "tmux": lambda: shutil.which("tmux") is not None,
     "userns": _has_userns,
     "landlock": _has_landlock,
     "root": lambda: os.getuid() == 0,
+    "cpython-tests": _has_cpython_tests,
     "system-python": lambda: Path("/usr/bin/python3").exists(),
 }
 

@@ -10,8 +10,9 @@ import inspect
 import sys
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Never, Self
+from typing import Any, Never, Self, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
 from langchain_core.runnables import RunnableConfig
@@ -27,6 +28,7 @@ from fumehood.model import Confine, ToolDefinition
 from fumehood.sessions import OpenSession
 from fumehood_adapters._arguments import Arguments, Given, Split, config_parameter
 from fumehood_adapters._results import rebuilt, replayed, viewed
+from fumehood_adapters._spoken import marked
 
 __all__ = [
     "Context",
@@ -141,22 +143,28 @@ class ToolBody:
             raise
 
     def run(self, bound: Bound, confinements: tuple[Confine, ...], /) -> object:
-        result = self.governed.runner.run(bound, self.split.injected, confinements, self.context)
+        with _marking_commands():
+            result = self.governed.runner.run(bound, self.split.injected, confinements, self.context)
         if isinstance(result, Coroutine):
             result.close()
         if isinstance(result, AsyncIterator) or inspect.isawaitable(result):  # nothing of it has run yet
             raise FumehoodError(f"{self.definition.name} has to be awaited; use `ainvoke`")
-        return list(result) if isinstance(result, Iterator) else result  # a generator has not run yet
+        with _marking_commands():  # a generator has not run yet
+            return marked(list(result) if isinstance(result, Iterator) else result)
 
     async def arun(self, bound: Bound, confinements: tuple[Confine, ...], /) -> object:
-        result = await self.governed.runner.arun(bound, self.split.injected, confinements, self.context)
-        if inspect.isawaitable(result):
-            result = await result
-        if isinstance(result, AsyncIterator):
-            return [item async for item in result]
-        return list(result) if isinstance(result, Iterator) else result
+        with _marking_commands():
+            result = await self.governed.runner.arun(bound, self.split.injected, confinements, self.context)
+            if inspect.isawaitable(result):
+                result = await result
+            if isinstance(result, AsyncIterator):
+                return marked([item async for item in result])
+            return marked(list(result) if isinstance(result, Iterator) else result)
 
     def view(self, result: object, /) -> tuple[JSON, bool]:
+        command = _command_for_parent(result)
+        if command is not None:
+            return viewed(command, has_artifact=False)[0], False
         return viewed(result, has_artifact=self.governed.has_artifact)
 
     def rebuild(self, result: object, view: JSON, /) -> object:
@@ -166,9 +174,29 @@ class ToolBody:
         return replayed(view, has_artifact=self.governed.has_artifact)
 
     def is_interrupt(self, error: BaseException, /) -> bool:
-        """True for LangGraph's control flow; if it was never imported, nothing can be one."""
-        errors = sys.modules.get("langgraph.errors")
-        return errors is not None and isinstance(error, errors.GraphBubbleUp)
+        """True for LangGraph's control flow, unless it carries a result to the graph around."""
+        errors = sys.modules.get("langgraph.errors")  # if it was never imported, nothing can be one
+        is_control_flow = errors is not None and isinstance(error, errors.GraphBubbleUp)
+        return is_control_flow and _command_for_parent(error) is None
+
+
+def _command_for_parent(error: object) -> object | None:
+    """The command with which a graph inside the tool updates the graph around it: a result, thrown."""
+    errors = sys.modules.get("langgraph.errors")
+    if errors is None or not isinstance(error, errors.ParentCommand):
+        return None
+    return cast("object", error.args[0])
+
+
+@contextmanager
+def _marking_commands() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        command = _command_for_parent(error)
+        if command is not None:
+            error.args = (marked(command), *error.args[1:])
+        raise
 
 
 def runner_of(tool: BaseTool, arguments: Arguments) -> Runner:

@@ -14,7 +14,7 @@ from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware, AgentState, hook_config
 from langchain.agents.middleware.types import ModelRequest, ModelResponse, ToolCallRequest
-from langchain_core.messages import AnyMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
 from langgraph.runtime import Runtime
@@ -27,6 +27,7 @@ from fumehood.model import Decision
 from fumehood.sessions import OpenSession
 from fumehood.shell import current_call
 from fumehood_adapters._answers import is_final_refusal, refusal_message
+from fumehood_adapters._spoken import words_of_the_user
 from fumehood_adapters._tools import GuardedTool, Notes, guard_tool
 
 __all__ = ["GuardMiddleware"]
@@ -78,7 +79,7 @@ class GuardMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
     def _hear(self, session: OpenSession, messages: list[AnyMessage]) -> None:
         if session.has_prompt or session.session.is_implicit or not _is_outermost(session):
             return
-        for text in _words_of_the_user(messages):
+        for text in words_of_the_user(messages):
             session.hear(text)
 
     # --- tools ---
@@ -89,7 +90,7 @@ class GuardMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         self._check_annotations(request)
         if request.tool is None:
             return self._refuse(self._find(), request)
-        return handler(request.override(tool=self._guarded_form(request.tool)))
+        return handler(self._governed(request, request.tool))
 
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Result]]
@@ -97,7 +98,17 @@ class GuardMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         self._check_annotations(request)
         if request.tool is None:
             return self._refuse(await self._afind(), request)
-        return await handler(request.override(tool=self._guarded_form(request.tool)))
+        return await handler(self._governed(request, request.tool))
+
+    def _governed(self, request: ToolCallRequest, tool: BaseTool) -> ToolCallRequest:
+        """The guarded form of *tool*, called without what the model has no business to give: an injected
+        argument is not decided. LangGraph takes out those that it sees in the plain tool."""
+        guarded = self._guarded_form(tool)
+        call = request.tool_call
+        forged = guarded._governed().arguments.injected & set(call["args"]) & _given_by_model(request)
+        if forged:
+            call = {**call, "args": {n: v for n, v in call["args"].items() if n not in forged}}
+        return request.override(tool=guarded, tool_call=call)
 
     def _guarded_form(self, tool: BaseTool) -> GuardedTool:
         with self._lock:
@@ -194,15 +205,14 @@ def _is_outermost(session: OpenSession) -> bool:
     return is_outermost and current_call() is None and "|" not in namespace
 
 
-def _words_of_the_user(messages: list[AnyMessage]) -> list[str]:
-    """The texts of the human messages at the end, the oldest first; a summary is nobody's words."""
-    words: list[str] = []
-    for message in reversed(messages):
-        if not isinstance(message, HumanMessage):
-            break
-        if "lc_source" not in message.additional_kwargs:
-            words.append(str(message.text))
-    return words[::-1]
+def _given_by_model(request: ToolCallRequest) -> frozenset[str]:
+    """The arguments of the call as the model made it, of every call with its id: a model may use one twice.
+    All that it has now, if it cannot be found."""
+    state, call = request.state, request.tool_call
+    messages = state.get("messages") if isinstance(state, dict) else getattr(state, "messages", state)
+    said = (m for m in messages if isinstance(m, AIMessage)) if isinstance(messages, list) else ()
+    made = [set(other["args"]) for m in said for other in m.tool_calls if other["id"] == call["id"]]
+    return frozenset().union(*made) if made else frozenset(call["args"])
 
 
 def _names(tools: Iterable[BaseTool | dict[str, Any]]) -> list[str]:

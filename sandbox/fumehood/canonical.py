@@ -144,7 +144,7 @@ def _check(value: object, pointer: str, depth: int) -> None:
 
 
 def _check_number(value: float, pointer: str) -> None:
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise BindError("a number that is not finite has no JSON form; send null instead", pointer=pointer)
     if abs(value) >= _MAX_INT:
         raise BindError(

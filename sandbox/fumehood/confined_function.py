@@ -213,13 +213,13 @@ def _require_unwritable(name: str, function: Importable, write: Sequence[str]) -
 
 
 def _require_apart(name: str, function: Importable, protected: Sequence[str]) -> None:
-    """The code is shown to the jail: nothing of the guard's may lie in its folder."""
+    """The code is shown to the jail: nothing of the guard's may lie in its folder, nor it in theirs."""
     for path in map(os.path.realpath, protected):
-        if is_inside(path, function.shown):
+        if is_inside(path, function.shown) or is_inside(function.shown, path):
             raise ConfigError(
                 f"{name} cannot run in a process of its own: {function.shown}, which it is imported from, "
-                f"holds {path}, which is the guard's; keep ledger and policies outside, or move the function "
-                "to a module or package beside them"
+                f"and {path}, which is the guard's, lie in each other; keep ledger and policies in folders "
+                "of their own, or move the function to a module or package beside them"
             )
 
 

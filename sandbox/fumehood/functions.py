@@ -199,8 +199,12 @@ def _view(value: object, depth: int) -> JSON:
 
 def number_view(value: float) -> JSON:
     """A number, or its text where JSON has no exact form of it."""
-    kind = int if isinstance(value, int) else float
-    return kind(value) if math.isfinite(value) and abs(value) < _MAX_INT else str(value)
+    if not isinstance(value, int):
+        return float(value) if math.isfinite(value) and abs(value) < _MAX_INT else str(value)
+    try:
+        return int(value) if abs(value) < _MAX_INT else str(value)
+    except ValueError:  # more digits than Python writes
+        return hex(value)
 
 
 def _opaque(value: object, depth: int) -> JSON:
@@ -212,8 +216,9 @@ def _opaque(value: object, depth: int) -> JSON:
 
 
 def text_view(value: object) -> str:
-    """Any text without lone surrogates."""
-    return str(value).encode("utf-8", "replace").decode()
+    """Any text without lone surrogates; of a subclass of `str` what it holds, not what it says."""
+    text = str.__str__(value) if isinstance(value, str) else str(value)
+    return text.encode("utf-8", "replace").decode()
 
 
 def _schema(name: str, function: Callable[..., object]) -> type[BaseModel]:

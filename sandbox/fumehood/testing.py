@@ -49,7 +49,12 @@ def guarded(
     with tempfile.TemporaryDirectory(prefix="fumehood-") as temporary:
         ledger = open_ledger(Path(folder or temporary) / "ledger.db")
         decide = _Script(operator, ledger)
-        with Guard(*policies, ledger=ledger, isolation=isolation, agent=agent, on_pending=decide) as guard:
+        try:
+            guard = Guard(*policies, ledger=ledger, isolation=isolation, agent=agent, on_pending=decide)
+        except BaseException:
+            ledger.close()
+            raise
+        with guard:
             yield guard
 
 

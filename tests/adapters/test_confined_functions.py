@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from types import ModuleType
@@ -11,12 +12,14 @@ import pytest
 from adapters.conftest import DENY, PERMIT, Open
 from host import require
 from importables import written
-from langchain_core.messages import ToolMessage
+from langchain.agents import create_agent
+from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import InjectedToolCallId, StructuredTool, ToolException, tool
 from pydantic import BaseModel
 
 from fumehood import ConfigError, Denied, Guard, JobFailed
-from fumehood_adapters.langchain import guard_tools
+from fumehood_adapters.langchain import GuardMiddleware, guard_tools
+from fumehood_adapters.scripted import ScriptedChatModel, calls, say
 
 CONFINED = PERMIT + '\nconfine contains "strictest" if call.tool == "forks"\n'
 TOOLS = '''
@@ -77,6 +80,20 @@ async def test_coroutine_functions_run_elsewhere_too(open_guard: Open, tools: Mo
     with guard.session(agent="bot"):
         assert (await guarded.ainvoke({"word": "x"}))[0] != os.getpid()
         assert (await guarded.coroutine(word="x"))[0] != os.getpid()  # type: ignore[attr-defined]
+
+
+async def test_an_agent_may_be_given_the_function_itself(open_guard: Open, tools: ModuleType) -> None:
+    guard = open_guard(CONFINED)
+    for function in (tools.where, tools.awhere):
+        confined = guard.tool(confined=True)(function)
+        model = ScriptedChatModel([calls(function.__name__, word="x"), say("done")])
+        agent = create_agent(model, [confined], middleware=[GuardMiddleware(guard)])
+        with guard.session(agent="bot"):
+            before = len(decisions(guard))
+            state = await agent.ainvoke({"messages": [HumanMessage("go")]})
+        answer = state["messages"][-2]
+        assert answer.status == "success" and json.loads(answer.content)[0] != os.getpid()
+        assert decisions(guard)[before:] == [function.__name__]
 
 
 def test_a_policy_that_wants_it_confined_is_content(open_guard: Open, tools: ModuleType) -> None:

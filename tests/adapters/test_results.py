@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-from collections.abc import Iterator
+from collections import UserDict, deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -13,11 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.documents import Document
 from langchain_core.messages import HumanMessage, ToolMessage
-from langchain_core.tools import InjectedToolCallId, tool
+from langchain_core.tools import InjectedToolCallId, StructuredTool, ToolException, tool
 from langgraph.types import Command
+from pydantic import BaseModel, PrivateAttr, computed_field
 
 from fumehood import Withheld
 from fumehood.errors import FumehoodError
+from fumehood.model import Redact
+from fumehood.release import redact
 from fumehood_adapters._results import rebuilt, replayed, viewed
 from fumehood_adapters.langchain import guard_tools
 
@@ -211,3 +217,185 @@ def test_an_exception_that_would_have_to_be_redacted_is_withheld(open_guard: Ope
         chain.append(error)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     assert not [e for e in chain if SECRET in str(e)]
+
+
+class Computed(BaseModel):
+    a: int
+    _hidden: str = PrivateAttr(default=SECRET)
+
+    @computed_field
+    @property
+    def b(self) -> str:
+        return self._hidden
+
+
+class Says(BaseModel):
+    a: int = 1
+
+    def __str__(self) -> str:
+        return SECRET
+
+
+class SaysInLists(BaseModel):
+    a: int = 1
+
+    def __repr_args__(self) -> Any:
+        return [("a", SECRET)]
+
+
+@dataclasses.dataclass
+class Record:
+    a: int = 1
+
+    def __repr__(self) -> str:
+        return SECRET
+
+
+class Opaque:
+    def __str__(self) -> str:
+        return "fine"
+
+    def __repr__(self) -> str:
+        return SECRET
+
+
+class Text(str):
+    def __str__(self) -> str:
+        return "fine"
+
+
+class Names(Mapping[str, int]):
+    def __getitem__(self, name: str) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["a"])
+
+    def __len__(self) -> int:
+        return 1
+
+    def __repr__(self) -> str:
+        return SECRET
+
+
+class Bag(set[int]):
+    def __repr__(self) -> str:
+        return SECRET
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        Computed(a=1),
+        Says(),
+        SaysInLists(),
+        Record(),
+        {"a": Record()},
+        [Opaque()],
+        {"a": Opaque()},
+        {Opaque(): 1},
+        Text(SECRET),
+        [Text(SECRET)],
+        Names(),
+        Bag(),
+        {SECRET: 1},
+        {"a": [{SECRET: {SECRET: SECRET}}]},
+        (1, Opaque()),
+    ],
+)
+def test_policy_sees_every_text_that_the_model_would_see(open_guard: Open, result: Any) -> None:
+    @tool
+    def act() -> Any:
+        """Act."""
+        return result
+
+    call = {"name": "act", "args": {}, "id": "1", "type": "tool_call"}
+    assert SECRET in str(act.invoke(call).content)  # unguarded, the model would read it
+    rules = '\nwithhold contains "no" if contains(sprintf("%v", [call.result]), "sk-secret")\n'
+    guard = open_guard(PERMIT + rules)
+    with guard.session(agent="bot"):
+        assert SECRET not in str(guard_tools([act], guard)[0].invoke(call).content)
+    guard = open_guard(REDACT)
+    with guard.session(agent="bot"):
+        assert SECRET not in str(guard_tools([act], guard)[0].invoke(call).content)
+
+
+class Hides(ToolException):
+    def __str__(self) -> str:
+        return "fine"
+
+    def __repr__(self) -> str:
+        return "fine"
+
+
+@pytest.mark.parametrize("error", [Hides(SECRET), ToolException(Opaque()), ToolException(SECRET), Hides()])
+def test_policy_sees_what_is_handed_on_of_an_error(open_guard: Open, error: Exception) -> None:
+    @tool
+    def act() -> str:
+        """Act."""
+        raise error
+
+    act.handle_tool_error = True
+    call = {"name": "act", "args": {}, "id": "1", "type": "tool_call"}
+    handed_on = str(act.invoke(call).content)
+    guard = open_guard(REDACT)
+    with guard.session(agent="bot"):
+        answer = guard_tools([act], guard)[0].invoke(call)
+    assert SECRET not in str(answer.content)
+    assert (answer.content == handed_on) == (SECRET not in handed_on + repr(error))
+
+
+def test_objects_without_a_text_of_their_own_are_seen_as_before() -> None:
+    view, _ = viewed([Receipt("k", 7), Document(page_content="x")], has_artifact=False)
+    assert view[0] == {"key": "k", "number": 7}  # type: ignore[index]
+    assert viewed({"a": (1, {2})}, has_artifact=False)[0] == {"a": [1, [2]]}
+
+
+class Loud(BaseModel):
+    a: Any = None
+
+    def __repr_args__(self) -> Any:
+        return [("b", self.a)]
+
+
+@dataclasses.dataclass
+class Quiet:
+    a: Any = None
+    b: Any = dataclasses.field(default=SECRET, repr=False)
+
+
+_leaves = st.sampled_from(
+    [SECRET, "x", 1, None, 2.5, Text(SECRET), SECRET.encode(), ValueError(SECRET), Opaque(), Path(SECRET)]
+)
+_objects = st.recursive(
+    _leaves,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=2),
+        st.dictionaries(st.sampled_from(["a", SECRET, 1, (SECRET,)]), inner, max_size=2),
+        st.builds(lambda a, b: (a, b), inner, inner),
+        *(st.builds(kind, a=inner) for kind in (Loud, Quiet, Record)),
+        st.builds(lambda a: UserDict({"a": a}), inner),
+        st.builds(lambda a: deque([a]), inner),
+        st.builds(lambda a: ToolMessage("c", tool_call_id="1", artifact=a), inner),
+        st.builds(lambda a: Document(page_content="c", metadata={"a": a}), inner),
+    ),
+    max_leaves=4,
+)
+
+
+@given(_objects)
+def test_the_model_reads_nothing_that_policy_has_not_seen_or_has_taken_out(result: Any) -> None:
+    try:
+        view, _ = viewed(result, has_artifact=False)
+        shown = redact(view, [Redact(pattern=SECRET)])
+        released = rebuilt(result, shown.value, has_artifact=False) if shown.is_changed else result
+    except FumehoodError:
+        return  # withheld
+    assert SECRET in json.dumps(view) or SECRET not in read_by_model(result)
+    assert SECRET not in read_by_model(released)
+
+
+def read_by_model(result: Any) -> str:
+    call = {"name": "act", "args": {}, "id": "1", "type": "tool_call"}
+    made = StructuredTool.from_function(lambda: result, name="act", description="Act.").invoke(call)
+    return "".join(str(getattr(m, "content", m)) for m in (made if isinstance(made, list) else [made]))

@@ -14,11 +14,17 @@ from fumehood import confine
 from fumehood.cli import main, sandbox  # loaded once, for all cases
 from fumehood.confine import diagnosis, doctor, prepare, procs, syscalls
 from fumehood.confine.seccomp import Answer, Match, Rule, compile_rules
+from fumehood.confine.probes_process import _program
 from fumehood.errors import ConfinementError
 
 WORKDIR, PATIENCE_S = sys.argv[2], 20
 MARKER = WORKDIR + "/ran"
 syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+
+def resolve(name):
+    import pyseccomp
+    number = pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name)
+    return number if number >= 0 else syscalls._NUMBERS[syscalls.machine()].get(name, 434)  # pidfd_open
 
 def rules(case):
     for call in case["calls"]:
@@ -28,7 +34,11 @@ def rules(case):
 
 def attempt(case):
     if case["calls"]:
-        program = compile_rules(tuple(rules(case)), default=Answer.ALLOW)
+        if case["answer"] == "KILL":
+            (name,) = case["calls"]
+            program = _program(resolve(name), 0x80000000)
+        else:
+            program = compile_rules(tuple(rules(case)), default=Answer.ALLOW)
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
         syscalls.load_filter(program, listener=case["answer"] == "NOTIFY")
     options = {"tier": case["tier"], "profile": case["profile"], "workdir": WORKDIR, "timeout_s": 10}
@@ -79,7 +89,7 @@ def reap():
     except ChildProcessError:
         pass
 
-def gone(find, seconds=5.0):
+def gone(find, seconds=10.0):  # others of this user may be at work beside us
     end = time.monotonic() + seconds
     while (left := find()) and time.monotonic() < end:
         time.sleep(0.01)

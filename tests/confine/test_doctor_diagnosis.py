@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from fumehood.confine.diagnosis import _PROBES, Finding, describe, diagnose, is_confinable, notes
 from fumehood.confine.doctor import confirm
-from fumehood.confine.facts import Facts, from_files, parse_os_release
+from fumehood.confine.facts import Facts
 from fumehood.confine.layers import REMEDIES
 from fumehood.confine.plan import layers
 from fumehood.confine.probes import _PROBES as TRIED
@@ -25,7 +24,7 @@ GOOD = Facts(
     interpreter="/usr/bin/python3.12",
     sysctls={"user.max_user_namespaces": "63000", "kernel.unprivileged_userns_clone": "1"},
     lsms=("lockdown", "capability", "landlock", "yama", "apparmor"),
-    tried=dict.fromkeys(TRIED, 0),
+    tried=dict.fromkeys(["fork", *TRIED], 0),
     numbers={"landlock": 6, "nofile": 1_048_576, "nproc": 60_000, "tasks": 200},
 )
 #: What was not tried once user namespaces were refused.
@@ -62,7 +61,7 @@ def test_a_host_with_everything_has_nothing_to_say() -> None:
 
 def test_every_layer_is_probed_by_something_that_is_tried() -> None:
     assert set(_PROBES) == {*layers("full", observe=True), *layers("no-userns", observe=True)}
-    assert {probe for probes in _PROBES.values() for probe in probes} <= {*TRIED, "identity"}
+    assert {probe for probes in _PROBES.values() for probe in probes} <= {*TRIED, "identity", "fork"}
 
 
 @pytest.mark.parametrize("layer", _PROBES)
@@ -138,6 +137,25 @@ def test_a_container_is_told_how_to_be_run(container: str, wanted: str) -> None:
     assert wanted in remedy
     assert all(call in remedy for call in ("unshare", "pivot_root", "landlock_restrict_self"))
     assert f"this is a container ({container})" in notes(facts)
+
+
+def test_a_container_on_a_host_that_restricts_namespaces_is_told_both() -> None:
+    facts = where(
+        failed={"private-mounts": errno.EACCES},
+        container="docker",
+        sysctls={"kernel.apparmor_restrict_unprivileged_userns": "1"},
+    )
+    remedy = finding(facts, "rootfs").remedy
+    assert "--security-opt seccomp=FILE" in remedy
+    assert "apparmor=NAME" in remedy
+
+
+def test_ubuntu_may_also_refuse_the_first_mount() -> None:
+    facts = where(
+        failed={"private-mounts": errno.EACCES},
+        sysctls={"kernel.apparmor_restrict_unprivileged_userns": "1"},
+    )
+    assert "apparmor_parser" in finding(facts, "rootfs").remedy
 
 
 def test_a_masked_proc_is_weaker_and_no_more() -> None:
@@ -243,6 +261,15 @@ def test_a_call_that_a_kernel_lacks_names_the_version(probe: str, code: int, wan
     assert wanted in finding(where(failed={probe: code}, kernel="4.19.0"), layer).remedy
 
 
+def test_where_nothing_can_be_forked_only_that_is_known() -> None:
+    facts = replace(GOOD, tried={"fork": errno.EAGAIN})
+    assert finding(facts, "supervisor").state == "missing"
+    assert "TasksMax" in finding(facts, "supervisor").remedy
+    others = {f.state for f in diagnose(facts)["full"] if f.layer not in ("supervisor", "identity")}
+    assert others == {"unknown"}
+    assert able(facts) == []
+
+
 def test_low_limits_are_weaker() -> None:
     files = finding(where(numbers={"nofile": 512}), "rlimits")
     assert (files.state, "512" in files.detail, "LimitNOFILE" in files.remedy) == ("weaker", True, True)
@@ -261,9 +288,16 @@ def test_root_whose_folders_cannot_be_mapped_is_told() -> None:
     assert able(unreachable) == []
 
 
+def test_an_unknown_machine_is_noted() -> None:
+    assert "this machine is riscv64" in " ".join(notes(where(machine="riscv64")))
+    assert "this machine is" not in " ".join(notes(where(machine="aarch64")))
+
+
 def test_a_cgroup_that_bounds_everything_is_noted() -> None:
     assert "2048 MiB" in " ".join(notes(where(memory_limit_bytes=2 << 30)))
     assert "MemoryMax" in " ".join(notes(GOOD))
+    assert "no cgroup is delegated" in " ".join(notes(GOOD))
+    assert "delegated to this user: /sys/x" in " ".join(notes(where(delegated_cgroup="/sys/x")))
 
 
 def test_a_job_in_earnest_has_the_last_word() -> None:
@@ -274,34 +308,3 @@ def test_a_job_in_earnest_has_the_last_word() -> None:
     assert not is_confinable(confirm(full, {"jail": "a fault"}))
     known = diagnose(where(failed={"user-ns": errno.EPERM}))["full"]
     assert confirm(known, {"user-ns": "refused"}) == known
-
-
-def test_os_release_is_read_as_shell_words() -> None:
-    text = '# x\nID="ubuntu"\nID_LIKE=\'debian x\'\nVERSION_ID=24.04\nBAD\nBROKEN="a\nnope nope=1\n'
-    assert parse_os_release(text) == {"ID": "ubuntu", "ID_LIKE": "debian x", "VERSION_ID": "24.04"}
-
-
-def test_facts_come_from_the_files_of_a_root(tmp_path: Path) -> None:
-    for name, text in {
-        "usr/lib/os-release": 'ID=rocky\nID_LIKE="rhel fedora"\nVERSION_ID="9.4"\nPRETTY_NAME="Rocky 9"\n',
-        "proc/sys/user/max_user_namespaces": "0\n",
-        "proc/self/status": "Name:\tx\nSeccomp:\t2\n",
-        "proc/self/cgroup": "0::/a/b\n",
-        "sys/fs/cgroup/a/b/memory.max": "max\n",
-        "sys/fs/cgroup/a/memory.max": "1048576\n",
-        "sys/kernel/security/lsm": "capability,yama",
-        "run/.containerenv": "",
-    }.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    facts = from_files(str(tmp_path))
-    assert (facts.distribution, facts.version, facts.family(), facts.title) == (
-        "rocky",
-        "9.4",
-        "fedora",
-        "Rocky 9",
-    )
-    assert facts.sysctls == {"user.max_user_namespaces": "0"}
-    assert (facts.is_filtered, facts.container, facts.lsms) == (True, "podman", ("capability", "yama"))
-    assert facts.memory_limit_bytes == 1 << 20
-    assert from_files(str(tmp_path / "empty")).title == "Linux"

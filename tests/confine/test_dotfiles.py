@@ -187,6 +187,26 @@ def test_a_link_that_an_earlier_job_left_opens_nothing(tmp_path: Path, tier: str
     assert (work / ".git").is_symlink() is not copied
 
 
+@pytest.mark.parametrize("way", ["read", "write"])
+def test_a_link_that_an_earlier_job_left_is_not_followed_where_a_path_is_named(
+    tmp_path: Path, tier: str, way: str
+) -> None:
+    """The caller names a folder inside the working folder in every call; a job has replaced it meanwhile."""
+    work, secret = tmp_path / "work", tmp_path / "secret"
+    (work / "data").mkdir(parents=True)
+    secret.mkdir()
+    (secret / "key").write_text("kept")
+    (work / "data").rmdir()
+    (work / "data").symlink_to(secret)  # as any job in that folder can
+    with pytest.raises(ConfinementError, match="through a link"):
+        confine.python("", tier=tier, **{way: [str(work / "data")]})
+    with pytest.raises(ConfinementError, match="through a link"):
+        confine.python("", tier=tier, **{way: [str(work / "data/key")]})
+    linked = Profile(name="x", **{way: (str(work / "data"),)})
+    with pytest.raises(ConfinementError, match="cannot be shown"):
+        confine.python("", profile=linked, tier=tier)
+
+
 def test_more_than_can_be_covered_is_refused(tmp_path: Path) -> None:
     for number in range(101):
         (tmp_path / f".{number}").touch()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fumehood import confine
+from fumehood.confine.profile import named
 
 HEAD = """
 import ctypes, errno, os, socket, sys
@@ -199,7 +200,8 @@ code.write(b"\\xb8\\x14\\x00\\x00\\x00\\xcd\\x80\\xc3")  # mov eax, 20 (getpid);
 ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))()
 print("survived")
 """
-    outcome = confine.python(HEAD + body, tier=tier)
+    may_map_both = named("python-offline").model_copy(update={"jit": True})
+    outcome = confine.python(HEAD + body, tier=tier, profile=may_map_both)
     assert outcome.exit.kind == "filter"
     assert b"survived" not in outcome.stdout
 

@@ -38,8 +38,8 @@ WAYS_OUT = """
 ptrace process_vm_readv process_vm_writev kcmp pidfd_getfd mount umount2 pivot_root chroot open_tree
 move_mount fsopen fsconfig fsmount fspick mount_setattr unshare setns name_to_handle_at open_by_handle_at bpf
 perf_event_open userfaultfd keyctl add_key request_key io_uring_setup io_uring_enter io_uring_register seccomp
-memfd_create init_module finit_module kexec_load reboot setuid setresuid setgroups mknod bind listen accept
-shmget semget msgget mq_open personality
+memfd_create init_module finit_module kexec_load reboot setuid setreuid setfsuid setgroups mknod bind listen
+accept shmget semget msgget mq_open personality
 """.split()
 
 
@@ -174,7 +174,7 @@ def test_observed_calls_reach_the_supervisor_and_not_a_refusal_before_it() -> No
     assert set(OBSERVED) >= {"open", "openat", "execve", "socket", "connect", "unlink"}
 
 
-@pytest.mark.parametrize("name", ["chmod", "fchmod", "chown", "utimensat", "setxattr", "inotify_add_watch"])
+@pytest.mark.parametrize("name", ["chmod", "fchmod", "chown", "utimensat", "setxattr"])
 def test_without_namespaces_what_landlock_does_not_cover_is_refused(name: str) -> None:
     assert answer(WITHOUT_NAMESPACES, name) == EPERM
     assert answer(JOB, name) == ALLOW
@@ -183,6 +183,16 @@ def test_without_namespaces_what_landlock_does_not_cover_is_refused(name: str) -
 def test_without_scopes_nobody_is_signalled() -> None:
     assert answer(WITHOUT_SCOPES, "kill", 1, 9) == answer(WITHOUT_SCOPES, "tgkill") == EPERM
     assert answer(WITHOUT_NAMESPACES, "kill", 1, 0) == ALLOW  # Landlock bounds it there
+
+
+@pytest.mark.parametrize("name", ["setresuid", "setresgid"])
+def test_only_the_effective_id_may_be_set_where_programs_are_started(name: str) -> None:
+    same = 2**32 - 1
+    assert answer(JOB, name, same, 1000, same) == answer(JOB, name, 2**64 - 1, 0, 2**64 - 1) == ALLOW
+    for args in ((0, same, same), (same, same, 0), (0, 0, 0)):
+        assert answer(JOB, name, *args) != ALLOW
+    for spec in (STRICT, OBSERVING, PDP):
+        assert answer(spec, name, same, 1000, same) == EPERM
 
 
 def test_limits_of_other_processes_are_out_of_reach() -> None:

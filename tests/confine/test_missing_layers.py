@@ -53,7 +53,7 @@ CASES: dict[str, dict[str, str]] = {
 ONE_PROGRAM = {"seccomp": "observe"}
 TIERS = ("full", "no-userns")
 ANSWERS = ("EPERM", "ENOSYS")
-_BATCH = 40
+_BATCH = 12
 
 
 @dataclass(eq=False)
@@ -103,7 +103,10 @@ COMMANDS = [
     for calls in ("unshare", "pivot_root", "landlock_restrict_self", "seccomp", "prctl 0=38", "prlimit64")
 ]
 DOCTORS = [Case(calls, answer, "full", "doctor") for calls in CASES for answer in ANSWERS]
-EVERY = [*JOBS, *CONTROLS, *COMMANDS, *DOCTORS]
+#: A surrounding filter that kills whoever asks, rather than answering.
+KILLED = "unshare mount pivot_root move_mount landlock_restrict_self capset pidfd_open close_range"
+KILLS = [Case(calls, "KILL", tier, "source") for tier in TIERS for calls in KILLED.split()]
+EVERY = [*JOBS, *KILLS, *CONTROLS, *COMMANDS, *DOCTORS]
 
 Ask = Callable[[Case], dict[str, Any]]
 
@@ -114,7 +117,7 @@ def each(cases: list[Case]) -> Any:
 
 @pytest.fixture(scope="module")
 def ask(as_ordinary_user: Runner) -> Ask:
-    """What came of a case. A few dozen are asked in one harness, with all that are like this one."""
+    """What came of a case. A dozen are asked in one harness, this one first."""
     require("userns")
     require("landlock")
 
@@ -157,6 +160,16 @@ def test_a_missing_layer_is_named_with_its_remedy(case: Case, ask: Ask) -> None:
     assert found.get("layer") == case.layer, found
     assert found["remedy"] == REMEDIES[case.layer]
     assert f"(layer: {case.layer})" in found["text"]
+
+
+@each(KILLS)
+def test_where_asking_is_deadly_nothing_ran_either(case: Case, ask: Ask) -> None:
+    found = ask(case)
+    if case.layer:
+        assert not found["ran"], found
+        assert found.get("exit") != ["exited", 0], found
+    else:
+        assert (found.get("exit"), found["ran"]) == (["exited", 0], True), found
 
 
 @each([case for case in JOBS if not case.layer])

@@ -178,6 +178,7 @@ def test_the_environment_is_made_from_nothing(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("LEAK", "1")
     monkeypatch.setenv("PYTHONPATH", "/leak")
     assert set(dict(plan(named("python-offline"), Host.here()).env)) == {
+        "GIT_CONFIG_NOSYSTEM",
         "HOME",
         "LANG",
         "LOGNAME",

@@ -36,7 +36,7 @@ HOST = Host(
     system=("/usr", "/etc/ld.so.cache"),
     devices=("/dev/null",),
 )
-GRANTS = ("system", "python", "fork", "exec", "sockets")
+GRANTS = ("system", "python", "fork", "exec", "jit", "sockets")
 PATHS = [
     "/data",
     "/data/x",
@@ -67,6 +67,7 @@ PROFILES = st.builds(
     python=st.booleans(),
     fork=st.booleans(),
     exec=st.booleans(),
+    jit=st.booleans(),
     seen=st.sampled_from([(False, False), (True, False), (True, True)]),
     read=FOLDERS,
     write=FOLDERS,
@@ -263,9 +264,9 @@ def test_without_namespaces_nothing_is_quietly_writable_that_should_be_only_read
 # --- down to the filter ----------------------------------------------------------------------------
 
 FLAGS = [
-    dict(zip(("fork", "exec", "observe", "sockets"), bits, strict=True))
-    for bits in itertools.product((False, True), repeat=4)
-    if bits[2] or not bits[3]  # sockets are only where they are seen
+    dict(zip(("fork", "exec", "jit", "observe", "sockets"), bits, strict=True))
+    for bits in itertools.product((False, True), repeat=5)
+    if bits[3] or not bits[4]  # sockets are only where they are seen
 ]
 KINDS = list(
     itertools.product(("full", "no-userns"), (1, 6), (False, True))
@@ -328,9 +329,10 @@ def test_a_merged_filter_lets_no_call_pass_that_a_side_refuses() -> None:
         for a, b in itertools.product(FLAGS, repeat=2):
             met = merge([Profile(name="a", **a), Profile(name="b", **b)])
             spec, _ = spec_of(met, *kind)
-            lets = allowed[met.fork, met.exec, met.observe, met.sockets]
+            key = (met.fork, met.exec, met.jit, met.observe, met.sockets)
+            lets = allowed[key]
             assert lets <= allowed[tuple(a.values())] & allowed[tuple(b.values())], (a, b, kind)
-            assert spec == sides[met.fork, met.exec, met.observe, met.sockets][0]
+            assert spec == sides[key][0]
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of x86-64")

@@ -170,11 +170,17 @@ def test_limits_are_named_and_have_units() -> None:
     count = "ulimit -n; ulimit -v"
     done = shell(count, options=("--limit", "open_files=32", "--limit", "memory_bytes=64m"))
     assert done.stdout.splitlines() == ["32", str((8 * 64 << 10) + (4 << 20))]
-    for wrong in ("nope=1", "processes=x", "processes=1k", "processes=1.5", "processes", "memory_bytes=1q"):
+    for wrong in (
+        "nope=1",
+        "processes=x",
+        "processes=1k",
+        "processes=1.5",
+        "processes",
+        "memory_bytes=1q",
+        "processes=0",
+    ):
         answer = invoke("run", "--limit", wrong, "true")
         assert (answer.exit_code, "--limit" in answer.stderr) == (2, True), wrong
-    beyond = invoke("run", "--limit", "processes=0", "true")
-    assert isinstance(beyond.exception, ConfinementError)
 
 
 def test_files_come_out_into_a_new_folder(tmp_path: Path) -> None:
@@ -221,46 +227,6 @@ def test_ctrl_c_ends_the_job_and_the_command() -> None:
     process.communicate()
 
 
-# --- explain ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("command", ["run", "explain", "shell"])
-def test_an_unknown_profile_is_the_users_mistake(command: str) -> None:
-    words = {"explain": ("nope",), "run": ("--profile", "nope", "true"), "shell": ("--profile", "nope")}
-    done = invoke(command, *words[command])
-    assert type(done.exception).__name__ == "UnknownIdError"
-    assert "python-offline" in str(done.exception)
-
-
-@pytest.mark.parametrize("profile", names())
-def test_explain_prints_every_profile(profile: str) -> None:
-    done = invoke("explain", profile)
-    assert done.exit_code == 0
-    assert done.stdout.startswith(profile + ": ")
-    document = json.loads(invoke("explain", profile, "--json").stdout)
-    assert document["profile"]["name"] == profile
-    found = document["filter"]
-    assert "ptrace" in found["refused"]
-    assert not {*found["allowed"], *found["bounded_calls"]} & set(found["refused"])
-    count = len(found["allowed"]) + len(found["bounded_calls"])
-    assert f"system calls: {count} allowed" in done.stdout
-
-
-def test_explain_says_what_is_seen_and_bounded_in_each_tier(tier: str) -> None:
-    text = invoke("explain", "python-offline", "--tier", tier).stdout
-    assert f"tier: {tier}\n" in text
-    assert ("read         /usr\n" in text, "PATH=" in text, "memory 512 MiB" in text) == (True,) * 3
-    assert ("private      /tmp\n" in text) == (tier == "full")
-
-
-def test_explain_meets_several_profiles() -> None:
-    document = json.loads(invoke("explain", "shell", "strictest", "--json").stdout)
-    assert document["profile"]["name"] == "shell+strictest"
-    assert document["profile"]["exec"] is False
-    assert document == json.loads(invoke("explain", "shell,strictest", "--json").stdout)
-    assert isinstance(invoke("explain", "pdp", "shell").exception, ConfinementError)
-
-
 # --- doctor ----------------------------------------------------------------------------------------------
 
 
@@ -290,7 +256,7 @@ def test_doctor_names_what_is_missing(
 ) -> None:
     from fumehood.confine import doctor, probes
 
-    tried = {**dict.fromkeys(probes._PROBES, 0), **failed}
+    tried = {**dict.fromkeys(["fork", *probes._PROBES], 0), **failed}
     facts = Facts(distribution="debian", kernel="5.10.1\x1b[2J", version="11", tried=tried)
     monkeypatch.setattr(doctor, "gather", lambda: facts)
     monkeypatch.setattr(doctor, "trial", lambda tier: {})

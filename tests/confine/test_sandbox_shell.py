@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import time
@@ -170,9 +171,31 @@ def test_nobody_survives_a_terminal_that_is_closed(terminal: Terminal) -> None:
     terminal.type("sleep 600\n")
     assert wait_until(lambda: sleeps_below(terminal.pid))
     below = all_below(terminal.pid)
+    folder = Path(re.search(rb"working folder (\S+)", terminal.shown)[1].decode())  # type: ignore[index]
+    assert folder.is_dir()
     os.kill(terminal.pid, signal.SIGHUP)
-    assert os.waitpid(terminal.pid, 0)[1] == signal.SIGHUP
+    assert terminal.status() == 128 + signal.SIGHUP
+    assert not folder.exists()
     assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below))
+
+
+def test_a_line_that_is_refused_does_not_end_the_shell(terminal: Terminal, tmp_path: Path) -> None:
+    """Somebody is there, and so is what they made in the folder."""
+    assert terminal.shows(". $ ")
+    folder = re.search(rb"working folder (\S+)", terminal.shown)[1].decode()  # type: ignore[index]
+    os.rename(folder, folder + "-away")
+    terminal.type("true\n")
+    assert terminal.shows("[4]")
+    os.rename(folder + "-away", folder)
+    terminal.type("echo on-$((40 + 2)); exit 0\n")
+    assert terminal.shows("on-42")
+    terminal.type("\x04")
+    assert terminal.status() == 0
+
+
+def test_a_folder_may_have_any_name() -> None:
+    done = shell("mkdir 'a b' 'é\u2028x'\ncd 'é\u2028x'\npwd\ncd '../a b'\npwd\n")
+    assert [line.rpartition("/")[2] for line in done.stdout.split("\n")] == ["é\u2028x", "a b", ""]
 
 
 def test_what_is_typed_ahead_reaches_no_job() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
 import json
 import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -45,9 +47,12 @@ redact contains {"pattern": "[0-9]{16}"} if call.tool == "cards"
 """
 
 TOOLS = """
-import asyncio, functools, os, sys, time
+import asyncio, enum, functools, os, sys, time
 from typing import Annotated, Any, Literal, TypedDict
-from pydantic import Field
+from pydantic import AfterValidator, Field
+
+class Tone(enum.IntEnum): LOW = 1
+def toned(n: Annotated[int, AfterValidator(Tone)]) -> int: return n
 
 def echo(a: int, b: float = 1.0, /, *, c: list[str] | None = None,
          d: Annotated[str, Field(max_length=3)] = "d",
@@ -164,10 +169,11 @@ def here(policies: Path, tmp_path: Path) -> Iterator[ModuleType]:
             yield module
 
 
-def outcome_of(guard: Guard, number: int = -1) -> dict[str, Any]:
+def confinement_of(guard: Guard) -> dict[str, Any]:
+    """How the last call was confined, as the record says."""
     guard.ledger.flush()
-    outcomes = [e for e in guard.ledger.events() if e.kind == "outcome"]
-    return dict(json.loads(outcomes[number].attributes))
+    last = [e for e in guard.ledger.events() if e.kind == "outcome"][-1]
+    return dict(json.loads(last.attributes)["fumehood.detail"]["fumehood.confinement"])
 
 
 # --- it runs elsewhere, with what was decided ------------------------------------------------
@@ -182,8 +188,9 @@ def test_the_body_gets_the_bound_values_type_by_type(guard: Guard, tools: Module
 
 def test_it_runs_in_another_process_and_policy_knows(guard: Guard, tools: ModuleType) -> None:
     assert guard.tool(confined=True)(tools.where)() != os.getpid()
-    detail = json.loads(json.dumps(outcome_of(guard)))
-    assert "python-offline" in json.dumps(detail) and "seccomp" in json.dumps(detail)
+    detail = confinement_of(guard)
+    assert (detail["profile"], detail["exit"], detail["code"]) == ("python-offline", "exited", 0)
+    assert "seccomp" in detail["layers"]
 
 
 def test_arguments_that_do_not_fit_are_denied_and_nothing_runs(guard: Guard, tools: ModuleType) -> None:
@@ -192,6 +199,12 @@ def test_arguments_that_do_not_fit_are_denied_and_nothing_runs(guard: Guard, too
         with pytest.raises(Denied) as denied:
             echo(1, **arguments)
         assert denied.value.code == "bad_arguments"
+
+
+def test_values_that_would_be_of_another_type_inside_are_denied(guard: Guard, tools: ModuleType) -> None:
+    assert guard.tool(tools.toned)(1) is tools.Tone.LOW
+    with pytest.raises(Denied, match="would not be the same in another process"):
+        guard.tool(confined=True, name="other")(tools.toned)(1)
 
 
 async def test_coroutines_and_functions_can_both_be_awaited(guard: Guard, tools: ModuleType) -> None:
@@ -242,6 +255,16 @@ def test_folders_are_read_and_written_where_named(guard: Guard, tools: ModuleTyp
     assert not (shown / "b").exists() and not (tmp_path / "b").exists()
 
 
+def test_the_guards_tier_is_used(policies: Path, tmp_path: Path, tools: ModuleType) -> None:
+    ledger = tmp_path / "tier.db"
+    with (
+        Guard(policies, ledger=ledger, isolation="thread", tier="no-userns") as guard,
+        guard.session(agent="b"),
+    ):
+        assert guard.tool(confined=True)(tools.where)() != os.getpid()
+        assert confinement_of(guard)["tier"] == "no-userns"
+
+
 # --- the policy -------------------------------------------------------------------------------------------
 
 
@@ -253,7 +276,7 @@ def test_what_policy_refuses_never_runs(guard: Guard, tools: ModuleType) -> None
 def test_the_stricter_of_its_own_profile_and_the_policys_counts(guard: Guard, tools: ModuleType) -> None:
     with pytest.raises(JobFailed, match="PermissionError"):
         guard.tool(confined=True)(tools.forks)()
-    assert "python-offline+strictest" in json.dumps(outcome_of(guard))
+    assert confinement_of(guard)["profile"] == "python-offline+strictest"
     with pytest.raises(JobFailed):
         guard.tool(confined=True, limits={"memory_bytes": 2 << 30})(tools.eats)()
 
@@ -311,10 +334,18 @@ def test_a_deadline_and_a_stop_end_it(guard: Guard, tools: ModuleType) -> None:
     with pytest.raises(JobFailed) as failed:
         guard.tool(confined=True, timeout_s=0.5)(tools.sleeps)()
     assert failed.value.kind == "deadline"
-    stopping = threading.Timer(0.5, lambda: guard.ledger.stop(StopScope.AGENT, "bot", by="test"))
+
+    def stop() -> None:
+        until = time.monotonic() + 20
+        while not guard.jobs.count and time.monotonic() < until:
+            time.sleep(0.01)
+        guard.ledger.stop(StopScope.AGENT, "bot", by="test")
+
+    stopping = threading.Thread(target=stop)
     stopping.start()
     with pytest.raises(JobFailed) as failed:
         guard.tool(confined=True)(tools.sleeps)()
+    stopping.join()
     assert failed.value.kind == "stopped"
 
 
@@ -496,6 +527,28 @@ def test_functions_without_their_modules_file_are_refused(guard: Guard) -> None:
         assert "is not the one it was defined in" in refusal(guard, loaded)
 
 
+def test_modules_that_lie_elsewhere_are_refused(guard: Guard, tmp_path: Path) -> None:
+    source = "def f() -> int: return 1"
+    elsewhere = tmp_path / "elsewhere.py"
+    elsewhere.write_text(source)
+    with written() as package:
+        package.add({"inner/deep.py": source, "real.py": source})
+        os.symlink(elsewhere, package.folder / package.name / "linked.py")
+        os.symlink("real.py", package.folder / package.name / "alias.py")
+        assert "inner is a namespace package" in refusal(guard, package.module("inner.deep").f)
+        for name in ("linked", "alias"):
+            assert "reached through a link" in refusal(guard, package.module(name).f)
+
+
+def test_a_package_behind_a_link_is_found(guard: Guard, tmp_path: Path) -> None:
+    with written() as package, written(tools="from . import other\ndef f() -> int: return other.N") as real:
+        real.add({"other.py": "N = 4"})
+        link = package.folder / f"{package.name}link"
+        link.symlink_to(real.folder / real.name)
+        module = importlib.import_module(f"{link.name}.tools")
+        assert guard.tool(confined=True)(module.f)() == 4
+
+
 def test_a_package_that_holds_the_guards_files_is_refused(tmp_path: Path) -> None:
     with written(tools="def f() -> int: return 1") as package:
         inner = package.folder / package.name / "policies"
@@ -503,7 +556,10 @@ def test_a_package_that_holds_the_guards_files_is_refused(tmp_path: Path) -> Non
         (inner / "own.rego").write_text(POLICY)
         with guarded(inner, folder=tmp_path) as guard:
             text = refusal(guard, package.module("tools").f)
-    assert "policies, which is the guard's; keep ledger and policies outside" in text
+        assert "policies, which is the guard's, lie in each other; keep ledger and policies" in text
+        (package.folder / "own.rego").write_text(POLICY)
+        with guarded(package.folder, folder=inner) as guard:
+            assert "lie in each other" in refusal(guard, package.module("tools").f)
 
 
 def test_files_beside_the_package_are_no_reason_to_refuse(policies: Path) -> None:

@@ -374,3 +374,11 @@ def test_call_outside_any_session_is_governed_and_said_loudly_once(
     for _ in range(2):
         assert guard.call("look", {}, run=Counted()) == "done"
     assert capfd.readouterr().err.count("outside any session") == 1
+
+
+def test_a_guard_for_tests_that_is_refused_leaves_nothing_open(tmp_path: Path) -> None:
+    (tmp_path / "odd.rego").write_text("package policies.odd\n\npermit := true\n")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(ConfigError), guarded(tmp_path, folder=tmp_path):
+        pass
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

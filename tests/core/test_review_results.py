@@ -57,6 +57,8 @@ def test_view_keeps_the_shape_and_writes_what_json_cannot_hold_as_text() -> None
         {"a": str(2**60), "b": ["nan"], "c": [1, "x"]},
         False,
     )
+    assert jsonable([10**400, float("-inf")])[0] == [f"1{'0' * 400}", "-inf"]
+    assert jsonable(10**5000)[0] == hex(10**5000)  # Python writes no more than 4300 digits
     assert jsonable({"a": [1, 2.5, None, "x"]}) == ({"a": [1, 2.5, None, "x"]}, True)
 
 

@@ -103,6 +103,7 @@ def _as_json(report: Report) -> dict[str, Any]:
         "container": facts.container,
         "root": facts.is_root,
         "landlock": facts.numbers.get("landlock", 0),
+        "delegated_cgroup": facts.delegated_cgroup,
         "tried": dict(facts.tried),
     }
     tiers = {

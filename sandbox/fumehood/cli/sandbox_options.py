@@ -123,7 +123,20 @@ def _limit(word: str) -> tuple[str, int | float]:
     number = float(found[1]) * _UNITS[found[2]]
     if field.annotation is not float and number != int(number):
         raise click.UsageError(f"--limit {name}={value}: not a whole number")
-    return name, number if field.annotation is float else int(number)
+    exact = number if field.annotation is float else int(number)
+    _require_possible(name, exact)
+    return name, exact
+
+
+def _require_possible(name: str, value: float) -> None:
+    from pydantic import ValidationError
+
+    from fumehood.confine.profile import Limits
+
+    try:
+        Limits.model_validate({name: value})
+    except ValidationError as error:
+        raise click.UsageError(f"--limit {name}: {error.errors()[0]['msg']}, not {value:g}") from error
 
 
 def _limit_names() -> list[str]:

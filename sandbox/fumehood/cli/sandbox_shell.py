@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
+from fumehood.cli.failures import CONFINEMENT
 from fumehood.cli.sandbox_options import confined, spec_fields
 from fumehood.cli.sandbox_run import show, status_of
 from fumehood.display import inert
+from fumehood.errors import ConfinementError
 
 if TYPE_CHECKING:
     from fumehood.confine.outcome import Outcome
@@ -83,10 +86,10 @@ class Session:
 
     def _go(self, line: str) -> None:
         outcome = self.job(_GO, line if line.strip() != "cd" else 'cd -- "$here"')
-        said = outcome.stdout.decode(errors="surrogateescape").splitlines()
-        if not outcome.exit.is_success or len(said) < 2:
+        said = outcome.stdout.decode(errors="surrogateescape").split("\n")
+        if not outcome.exit.is_success or len(said) < 3:
             return self._show(outcome)
-        start, now = said[-2:]
+        start, now, _ = said[-3:]
         inside = now == start or now.startswith(start.rstrip("/") + "/")
         self.place = f"./{now[len(start) :].strip('/')}" if inside else now
         self.status = 0
@@ -132,10 +135,16 @@ def _working_folder(given: Path | None) -> Iterator[Path]:
     from fumehood.confine import folders
 
     own = tempfile.mkdtemp(prefix="fumehood-shell-")
+    for number in (signal.SIGHUP, signal.SIGTERM):  # a terminal that is closed: the folder goes all the same
+        signal.signal(number, _leave)
     try:
         yield Path(own)
     finally:
         folders.remove(own)
+
+
+def _leave(number: int, _: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def _converse(session: Session, line: str | None) -> None:
@@ -148,11 +157,24 @@ def _converse(session: Session, line: str | None) -> None:
         if ending := _EXIT.fullmatch(read):
             session.status = int(ending[1]) & 0xFF if ending[1] else session.status
             return None
-        if read and not read.startswith("#"):
+        if not read or read.startswith("#"):
+            continue
+        if at_terminal:
+            _do_and_stay(session, read)
+        else:
             session.do(read)
-            if at_terminal and session.status:
-                click.echo(f"[{session.status}]", err=True)
     return None
+
+
+def _do_and_stay(session: Session, line: str) -> None:
+    """One line, after which somebody is still there: what it could not do is said."""
+    try:
+        session.do(line)
+    except ConfinementError as error:
+        click.echo(f"fumehood: {inert(str(error), multiline=True)}", err=True)
+        session.status = CONFINEMENT
+    if session.status:
+        click.echo(f"[{session.status}]", err=True)
 
 
 def _greet(session: Session) -> None:

@@ -186,7 +186,7 @@ def _problem(value: Any, kind: type) -> str:
     if kind is str:
         return "" if value.isascii() or _is_unicode(value) else "text with a lone surrogate"
     if kind is int or kind is float:
-        if not math.isfinite(value):
+        if kind is float and not math.isfinite(value):
             return "a number that is not finite"
         return "" if abs(value) < MAX_INT else "a number of 2**53 or more (return it as text)"
     return "" if value is None or kind is bool else f"a {kind.__qualname__}"

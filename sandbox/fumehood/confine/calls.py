@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fumehood.confine.outcome import Outcome
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
+_MAX_NAME: Final = 200
 _MAX_WORDS: Final = 4000
 _MAX_PRINTED: Final = 8000
 _HINT: Final = (
@@ -173,7 +174,8 @@ def _failed(name: str, answer: dict[str, JSON], code: int, printed: str) -> JobF
     if not (kind in ("raised", "import", "not_json") and isinstance(said, list) and len(said) == 2):
         text = f"{name} ended with status {code}, without a result that can be read"
         return JobFailed(text, kind="no_result", printed=printed)
-    what, words = (inert(clip(str(part), _MAX_WORDS), multiline=True) for part in said)
+    what = inert(clip(str(said[0]), _MAX_NAME))
+    words = inert(clip(str(said[1]), _MAX_WORDS), multiline=True)
     if kind == "not_json":
         place = f" at {words}" if words else ""
         text = f"{name} returned what is not JSON: {what}{place}; return text, numbers, lists and objects"

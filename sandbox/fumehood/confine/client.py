@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -40,12 +41,7 @@ class Spawner:
     """A running spawner: its socket, and what it said about itself."""
 
     def __init__(self, needed: tuple[str, ...]) -> None:
-        try:
-            self._sock, theirs = wire.pair()
-            with theirs:
-                self._process = _started(theirs.fileno())
-        except OSError as error:
-            raise missing("supervisor", f"it could not be started ({error})") from error
+        self._sock, self._process = _started()
         self._is_ours = os.getpid()
         try:
             facts, (self._pidfd, *mapping) = self._greet(needed)
@@ -81,10 +77,10 @@ class Spawner:
 
     def last_words(self) -> str:
         """What it said when it ended by a fault of its own; empty otherwise."""
-        self._sock.setblocking(False)
         try:
+            self._sock.setblocking(False)
             message = wire.receive(self._sock)
-        except OSError:
+        except OSError:  # nothing is said; or another thread has ended it already
             return ""
         return str(message[0].get("crashed", "")) if message else ""
 
@@ -118,7 +114,21 @@ class Spawner:
                 os.close(fd)
 
 
-def _started(socket_fd: int) -> subprocess.Popen[bytes]:
+def _started() -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """Our end of its socket, and the process."""
+    with contextlib.ExitStack() as unless_started:
+        try:
+            ours, theirs = wire.pair()
+            unless_started.callback(ours.close)
+            with theirs:
+                process = _execute(theirs.fileno())
+        except (OSError, RuntimeError) as error:  # RuntimeError: an interpreter that may start no process
+            raise missing("supervisor", f"it could not be started ({error})") from error
+        unless_started.pop_all()
+        return ours, process
+
+
+def _execute(socket_fd: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [*_COMMAND, str(socket_fd)],
         stdin=subprocess.DEVNULL,

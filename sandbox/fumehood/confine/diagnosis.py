@@ -37,6 +37,7 @@ _PROBES: Final = {
     "observe": ("observe", "execveat"),
 }
 _ONLY_WITH_NAMESPACES: Final = ("bounding-set",)
+_MACHINES: Final = ("x86_64", "aarch64")
 #: The number under which a job's one program is open; it must lie below the hard limit on open files.
 _LEAST_OPEN_FILES: Final = 1024
 #: What jobs of the usual profiles may have together, and what a supervisor needs beside them.
@@ -77,7 +78,7 @@ def _find(tier: str, layer: str, facts: Facts) -> Finding:
         if probe in _ONLY_WITH_NAMESPACES and tier != "full":
             continue
         code = facts.tried.get(probe)
-        if code is None and probe == "identity":  # not root: there is nothing to give up
+        if code is None and probe == "identity" and not facts.is_root:  # there is nothing to give up
             continue
         if code is None:
             return Finding(tier, layer, "unknown", "not tried: a layer before it is missing")
@@ -174,10 +175,18 @@ def _weaker_identity(tier: str, facts: Facts) -> Finding | None:
 def notes(facts: Facts) -> tuple[str, ...]:
     """What is no layer, and worth knowing."""
     found = []
+    if facts.machine not in _MACHINES:
+        found.append(f"confinement knows {' and '.join(_MACHINES)}; this machine is {facts.machine}")
     if facts.container:
         found.append(f"this is a container ({facts.container})")
     if facts.is_filtered:
         found.append("a system-call filter of somebody else's lies over this process")
+    if facts.delegated_cgroup:
+        found.append(f"a cgroup is delegated to this user: {facts.delegated_cgroup}")
+    else:
+        found.append(
+            "no cgroup is delegated to this user: the supervisor adds up memory and processes itself"
+        )
     if facts.memory_limit_bytes:
         found.append(f"a cgroup bounds this process and all jobs to {facts.memory_limit_bytes >> 20} MiB")
     else:

@@ -8,8 +8,9 @@ from typing import Any, Final
 from fumehood.confine import landlock
 from fumehood.confine import plan as plans
 from fumehood.confine import profile as profiles
+from fumehood.confine.facts import compiler_fault
 from fumehood.confine.outcome import Tier
-from fumehood.confine.seccomp import Answer, FilterSpec, Rule, rules
+from fumehood.confine.seccomp import Answer, FilterSpec, Rule, allowed_calls, rules
 
 _MIB: Final = 1 << 20
 
@@ -30,16 +31,23 @@ def explain(names: Sequence[str], *, tier: Tier) -> dict[str, Any]:
 
 
 def _filter(spec: FilterSpec) -> dict[str, Any]:
-    listed = rules(spec)
-    allowed = {rule.name for rule in listed if rule.answer is Answer.ALLOW and not rule.where}
-    bounded = {rule.name for rule in listed if rule.answer is Answer.ALLOW and rule.where}
+    here = (
+        allowed_calls(spec) if not compiler_fault() else None
+    )  # None: which ones this machine has is not known
+    listed = [rule for rule in rules(spec) if here is None or rule.name in here or not _lets_pass(rule)]
+    allowed = {rule.name for rule in listed if _lets_pass(rule) and not rule.where}
+    bounded = {rule.name for rule in listed if _lets_pass(rule) and rule.where}
     return {
         "otherwise": "ENOSYS",
         "allowed": sorted(allowed),
-        "bounded": [_bounded(rule) for rule in listed if rule.answer is Answer.ALLOW and rule.where],
+        "bounded": [_bounded(rule) for rule in listed if _lets_pass(rule) and rule.where],
         "bounded_calls": sorted(bounded - allowed),
         "refused": sorted({rule.name for rule in listed if rule.answer is Answer.EPERM} - bounded),
     }
+
+
+def _lets_pass(rule: Rule) -> bool:
+    return rule.answer is Answer.ALLOW
 
 
 def _bounded(rule: Rule) -> str:

@@ -59,6 +59,7 @@ class Facts:
     is_filtered: bool = False  # somebody else's system-call filter lies over this process
     libseccomp: str = ""  # why the filter compiler cannot be loaded
     memory_limit_bytes: int = 0  # of the cgroup around this process; 0 for none
+    delegated_cgroup: str = ""  # one of version 2 that this user may divide, with memory and pids
     tried: Mapping[str, int] = field(default_factory=dict)
     numbers: Mapping[str, int] = field(default_factory=dict)
 
@@ -93,8 +94,9 @@ def from_files(root: str = "/") -> Facts:
         lsms=tuple(filter(None, _text(root, "/sys/kernel/security/lsm").strip().split(","))),
         apparmor=_text(root, "/proc/self/attr/apparmor/current").strip("\0\n "),
         is_filtered=status.get("Seccomp", "0") == "2",
-        libseccomp=_compiler_fault(),
+        libseccomp=compiler_fault(),
         memory_limit_bytes=_memory_limit(root),
+        delegated_cgroup=_delegated_cgroup(root),
     )
 
 
@@ -153,7 +155,21 @@ def _memory_limit(root: str) -> int:
     return min(limits, default=0)
 
 
-def _compiler_fault() -> str:
+def _delegated_cgroup(root: str) -> str:
+    """This process's own, if version 2 is mounted, it may make others below, and they would count."""
+    paths = [
+        line.split(":", 2)[2] for line in _text(root, "/proc/self/cgroup").splitlines() if line[:2] == "0:"
+    ]
+    for path in paths:
+        where = f"/sys/fs/cgroup{path.rstrip('/')}"
+        controllers = _text(root, f"{where}/cgroup.controllers").split()
+        is_ours = os.access(Path(root) / where.lstrip("/"), os.W_OK | os.X_OK)
+        if is_ours and {"memory", "pids"} <= set(controllers):
+            return where
+    return ""
+
+
+def compiler_fault() -> str:
     """Why no filter can be compiled; "" where one can."""
     from fumehood.confine.seccomp import Answer, Rule, compile_rules
     from fumehood.errors import ConfinementError

@@ -49,7 +49,8 @@ def remove(path: str) -> None:
 
 
 def _empty(top: int) -> None:
-    """Each folder's own folders are moved up to *top* before it goes, so that no depth is too great."""
+    """Each folder's own folders are moved up to *top* before it goes, so that no depth is too great. One that
+    its owner may not write cannot be moved: it is made writable first."""
     while names := os.listdir(top):
         for name in names:
             if not _is_folder(name, top):
@@ -58,6 +59,8 @@ def _empty(top: int) -> None:
             inner = _opened(name, top)
             try:
                 for below in os.listdir(inner):
+                    if _is_folder(below, inner):
+                        os.close(_opened(below, inner))
                     os.rename(below, os.urandom(16).hex(), src_dir_fd=inner, dst_dir_fd=top)
             finally:
                 os.close(inner)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import select
 import socket
 import threading
@@ -42,6 +43,7 @@ class Job:
         at_end: Callable[[], None] | None = None,
     ) -> None:
         self._sock = sock
+        self._process = os.getpid()
         weakref.finalize(self, sock.close)  # nobody waits any more: the spawner ends the job
         self._spec = spec
         self._profile = profile
@@ -64,14 +66,21 @@ class Job:
 
         Raises:
             TimeoutError: it still runs after *timeout_s*.
+            RuntimeError: this is a fork of the process that started it.
             ConfinementError: the host could not confine it; nothing ran.
         """
+        self._require_own()
         until = None if timeout_s is None else time.monotonic() + timeout_s
         with self._lock:
             while not self._is_over():
                 self._wait_for_word(until)
             self._finish()
             return self._result()
+
+    def _require_own(self) -> None:
+        """A message goes to whoever reads first: a forked child would take its parent's."""
+        if os.getpid() != self._process:
+            raise RuntimeError("the job belongs to the process that started it, which has forked since")
 
     def _wait_for_word(self, until: float | None) -> None:
         now = time.monotonic()
@@ -94,6 +103,7 @@ class Job:
         """As `wait`, for asyncio: the loop is never blocked. Cancelling kills the job."""
         import asyncio
 
+        self._require_own()
         loop = asyncio.get_running_loop()
         try:
             while not self._is_over():

@@ -125,8 +125,9 @@ class Job:
             self.stop("deadline")
         elif now >= self._next_check and self._jail.pid:
             self._next_check = now + _CHECK_S
-            self._check_use(self._jail.members())
-            self._check_disk(self._jail.private_folder or self._copied(), now)
+            pids = self._jail.members()
+            self._check_use(pids)
+            self._check_disk(self._jail.private_folder or self._copied(), pids, now)
 
     def _check_use(self, pids: list[int]) -> None:
         plan = self._jail.plan if self._jail else {}
@@ -141,7 +142,7 @@ class Job:
         binds = self.plan["binds"] if self.plan else []
         return next((bind["path"] for bind in binds if bind["is_staged"]), "")
 
-    def _check_disk(self, folder: str, now: float) -> None:
+    def _check_disk(self, folder: str, pids: list[int], now: float) -> None:
         """A folder on the host's own disk has no size of its own: it is measured, twice a second."""
         if not folder or now < self._next_measure:
             return
@@ -150,6 +151,7 @@ class Job:
         had_bytes, had_entries = self._had
         most = had_entries + plan["inodes"]
         size, count = folders.use(folder, most=most)
+        size += procs.nameless_bytes(pids, beside=folder)
         if size > had_bytes + plan["disk_bytes"] or count > most:
             self.stop("disk")
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fumehood.confine.profile import Profile
 
 #: What tools inside fill, and no tool outside obeys.
-CACHES: Final = (".coverage", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache")
+CACHES: Final = (".coverage", ".fontconfig", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache")
 _MOST: Final = 100  # each is a mount of its own, and as root a descriptor in one message
 
 

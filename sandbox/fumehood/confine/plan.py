@@ -5,7 +5,7 @@ What a plan says is done by `jail.apply` in the child, irreversibly.
 """
 
 # pathlib resolves and normalises on its own; here a path is text until it is a descriptor
-# ruff: noqa: PTH100, PTH110, PTH112, PTH114, PTH115, PTH120
+# ruff: noqa: PTH100, PTH110, PTH112, PTH113, PTH114, PTH115, PTH120
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ _ETC: Final = (
     "/etc/ld.so.conf",
     "/etc/ld.so.conf.d",
     "/etc/alternatives",
+    "/etc/fonts",
     "/etc/localtime",
 )
 _DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
@@ -66,7 +67,17 @@ class Host:
 
     @classmethod
     def here(cls) -> Host:
-        """The facts of this process."""
+        """The facts of this process.
+
+        Raises:
+            ConfinementError: the interpreter does not know which program it is, as where it is embedded.
+        """
+        if not os.path.isfile(sys.executable or ""):
+            raise ConfinementError(
+                f"sys.executable is {sys.executable!r}: which folders the interpreter needs is not known",
+                layer="supervisor",
+                remedy="Run under an ordinary Python interpreter, or set sys.executable to the path of one.",
+            )
         paths = sysconfig.get_paths()
         libraries = _existing([paths["stdlib"], paths["platstdlib"], *_dynload(), *_site_folders(paths)])
         executable = os.path.abspath(sys.executable)
@@ -308,6 +319,7 @@ def _rlimits(profile: Profile) -> tuple[tuple[str, int], ...]:
         ("CPU", limits.cpu_s),
         ("MEMLOCK", 0),
         ("MSGQUEUE", 0),
+        ("SIGPENDING", 1024),
         ("NPROC", limits.processes),
         ("NOFILE", limits.open_files),
     )
@@ -341,4 +353,5 @@ def filter_spec(plan: Plan, *, profile: Profile, landlock_abi: int, is_source: b
         attributes=full,
         signals=full or landlock_abi >= 6,
         pidfd=full,
+        jit=profile.jit,
     )

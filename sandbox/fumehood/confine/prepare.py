@@ -227,18 +227,22 @@ def _with_mounts(plan: Plan, spawner: Spawner, owned: contextlib.ExitStack) -> t
     handles = {path: number for number, path in enumerate(wanted)}
     binds = tuple(replace(b, handle=handles.get(b.path, -1)) for b in plan.binds)
     mapped = [b for b in plan.binds if b.path in handles]
-    fds = tuple(_owned(_mapped(bind, spawner.mapping_fd), owned) for bind in mapped)
+    fds = tuple(_owned(_mapped(bind, spawner.mapping_fd, may_execute=plan.exec), owned) for bind in mapped)
     return replace(plan, binds=binds), fds
 
 
 def _pinned(bind: Bind) -> Bind:
     """*bind* with what it is now: a job could put a link there, to be shown what the link leads to."""
     try:
-        status = os.lstat(bind.path)
+        fd = syscalls.open_path(-1, bind.path)
     except OSError as error:
-        raise ConfinementError(str(error), layer="profile", remedy="Name only what is there.") from error
-    if stat.S_ISLNK(status.st_mode):
-        raise ConfinementError(f"{bind.path} is a link", layer="profile", remedy="Name what it leads to.")
+        raise ConfinementError(
+            f"{bind.path} cannot be shown: {error.strerror}",
+            layer="profile",
+            remedy="Name what is there, and not through a link.",
+        ) from error
+    status = os.fstat(fd)
+    os.close(fd)
     return bind if bind.inode != (0, 0) else replace(bind, inode=(status.st_dev, status.st_ino))
 
 
@@ -248,9 +252,12 @@ def _is_public(path: str) -> bool:
     return not barring_folder(path) and bool(mode & stat.S_IROTH)
 
 
-def _mapped(bind: Bind, mapping_fd: int) -> int:
+def _mapped(bind: Bind, mapping_fd: int, *, may_execute: bool) -> int:
     attrs = syscalls.MOUNT_ATTR_IDMAP | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
-    attrs |= 0 if bind.writable else syscalls.MOUNT_ATTR_RDONLY
+    if not bind.writable:
+        attrs |= syscalls.MOUNT_ATTR_RDONLY
+    elif not may_execute:  # nor is anything mapped from what can be written
+        attrs |= syscalls.MOUNT_ATTR_NOEXEC
     try:
         tree = syscalls.open_tree(bind.path, clone=True)
     except OSError as error:

@@ -37,6 +37,15 @@ _NAMESPACES: Final = {
 
 def main(needed: list[str]) -> NoReturn:
     """Try everything and print one JSON object: `tried` and `numbers`."""
+    tried = {"fork": errno_of(lambda: None)}
+    if not tried["fork"]:
+        tried |= _tried(needed)
+    print(json.dumps({"tried": tried, "numbers": _numbers(tried)}))  # noqa: T201 — this is its answer
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _tried(needed: list[str]) -> dict[str, int]:
     is_root = identity.is_privileged()
     ordinary = _ordinary() if is_root else -1
     tried = {"identity": errno_of(lambda: _give_up(ordinary, needed))} if is_root else {}
@@ -45,9 +54,7 @@ def main(needed: list[str]) -> NoReturn:
             tried[name] = errno_of(partial(_as_ordinary, ordinary, probe))
     if is_root:
         tried["mapped-mounts"] = errno_of(lambda: mounts.mapped_mount(ordinary))
-    print(json.dumps({"tried": tried, "numbers": _numbers(tried)}))  # noqa: T201 — this is its answer
-    sys.stdout.flush()
-    os._exit(0)
+    return tried
 
 
 def _ordinary() -> int:
@@ -79,7 +86,6 @@ def _give_up(ordinary: int, needed: list[str]) -> None:
 
 #: Each with the probes that must have worked before it.
 _PROBES: Final[dict[str, tuple[tuple[str, ...], Callable[[], object]]]] = {
-    "fork": ((), lambda: None),
     "user-ns": ((), mounts.user_namespace),
     **{name: (("user-ns",), partial(mounts.user_namespace, flag)) for name, flag in _NAMESPACES.items()},
     "id-map": (("user-ns",), mounts.map_ids),

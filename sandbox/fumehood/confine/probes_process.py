@@ -67,6 +67,8 @@ def load_filter() -> None:
         syscalls.call_number(_UNSET)
     except OSError as error:
         require(error.errno == errno.EXDEV)
+    else:
+        require(False)
 
 
 def listen() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 from typing import Final
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -104,6 +105,43 @@ def shared_bytes(pids: list[int]) -> int:
                 start, end = (int(word, 16) for word in span.split(b"-"))
                 sizes[inode] = max(sizes.get(inode, 0), int(offset, 16) + end - start)
     return sum(sizes.values())
+
+
+def nameless_bytes(pids: list[int], *, beside: str) -> int:
+    """What files without a name take on the file system of *beside*, each counted once: those that *pids*
+    hold open, and of those that they only map, what is mapped.
+
+    One that was sent into a socket and is received by nobody is in no list, and does not count.
+    """
+    sizes: dict[int, int] = {}
+    with contextlib.suppress(FileNotFoundError):
+        device = os.stat(beside).st_dev
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                sizes |= {**_mapped_nameless(pid, device), **_open_nameless(pid, device)}
+    return sum(sizes.values())
+
+
+def _open_nameless(pid: int, device: int) -> dict[int, int]:
+    found = {}
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            status = os.stat(f"/proc/{pid}/fd/{fd}")
+            if status.st_nlink == 0 and status.st_dev == device and stat.S_ISREG(status.st_mode):
+                found[status.st_ino] = status.st_blocks * 512
+    return found
+
+
+def _mapped_nameless(pid: int, device: int) -> dict[int, int]:
+    found: dict[int, int] = {}
+    with open(f"/proc/{pid}/maps", "rb") as file:
+        gone = [line.split(None, 5) for line in file if line.endswith(b" (deleted)\n")]
+    for span, _, offset, where, inode, _ in gone:
+        major, minor = (int(word, 16) for word in where.split(b":"))
+        if os.makedev(major, minor) == device:
+            start, end = (int(word, 16) for word in span.split(b"-"))
+            found[int(inode)] = max(found.get(int(inode), 0), int(offset, 16) + end - start)
+    return found
 
 
 def kill_all(pids: list[int]) -> None:

@@ -62,6 +62,8 @@ _COMMON_IMPORTS: Final = (
     "time",
     "typing",
 )
+#: Without namespaces /etc/gitconfig is there and cannot be read, which git takes for an error.
+_TOOLS: Final = {"GIT_CONFIG_NOSYSTEM": "1"}
 _NONE, _READ, _WRITE = 0, 1, 2  # rights to a path
 _PROFILE: Final = "Correct the profile; `fumehood sandbox explain PROFILE` prints one."
 
@@ -100,6 +102,7 @@ class Profile(BaseModel):
     python: bool = True  # the calling interpreter and its site-packages: readable
     fork: bool = True  # may have children
     exec: bool = True  # may start programs; without it, only the one that it was started as
+    jit: bool = False  # may make machine code at run time, as interpreters with a compiler inside do
     observe: bool = False  # the supervisor holds and records open, exec, socket, connect, unlink
     sockets: bool = (
         False  # where it observes: TCP and UDP sockets, which lead nowhere, so that connects are seen
@@ -145,16 +148,19 @@ _BUILT_IN: Final = (
     Profile(
         name="python-offline",
         about="Python with the packages of the calling interpreter, a working folder and no network.",
+        env=_TOOLS,
         imports=_COMMON_IMPORTS,
     ),
     Profile(
         name="python-data",
         about="python-offline for numpy, pandas and matplotlib: 2 GiB, one thread, pictures into files.",
         env={
+            **_TOOLS,
             "MPLBACKEND": "Agg",
             "MPLCONFIGDIR": "/tmp/matplotlib",  # noqa: S108 — private; where there is none, a temporary folder
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
+            "XDG_CACHE_HOME": "/tmp/cache",  # noqa: S108 — as above: fontconfig's
         },
         imports=(*_COMMON_IMPORTS, "numpy"),
         limits=Limits(memory_bytes=2 * _GIB, disk_bytes=512 * _MIB, file_bytes=256 * _MIB),
@@ -163,6 +169,8 @@ _BUILT_IN: Final = (
         name="shell",
         about="The system's programs through /bin/sh, a working folder and no network.",
         python=False,
+        env=_TOOLS,
+        jit=True,
     ),
     Profile(
         name="model-loader",
@@ -244,6 +252,7 @@ def _meet(a: Profile, b: Profile) -> Profile:
         python=a.python and b.python,
         fork=a.fork and b.fork,
         exec=a.exec and b.exec,
+        jit=a.jit and b.jit,
         observe=a.observe or b.observe,
         sockets=a.sockets and b.sockets,
         **_common_paths(a, b),
@@ -305,11 +314,11 @@ def extend(
     *forbidden_paths* (ledger, policies, keys, sockets) may neither contain nor lie inside anything added.
 
     Raises:
-        ConfinementError: a path is not absolute, does not exist, is one of the system's own or touches a
-            forbidden one; a limit is unknown or over its ceiling.
+        ConfinementError: a path is not absolute, does not exist, goes through a link, is one of the system's
+            own or touches a forbidden one; a limit is unknown or over its ceiling.
     """
-    reads = [checked_path(p, forbidden_paths=forbidden_paths) for p in read]
-    writes = [checked_path(p, forbidden_paths=forbidden_paths) for p in write]
+    reads = [_straight_path(p, forbidden_paths=forbidden_paths) for p in read]
+    writes = [_straight_path(p, forbidden_paths=forbidden_paths) for p in write]
     try:
         bounds = Limits(**{**profile.limits.model_dump(exclude_unset=True), **(limits or {})})
     except ValidationError as error:
@@ -341,6 +350,16 @@ def from_obligations(obligations: Sequence[Confine], *, forbidden_paths: Sequenc
         )
         for obligation in obligations
     )
+
+
+def _straight_path(path: str, *, forbidden_paths: Sequence[str]) -> str:
+    """As `checked_path`, and no link in it: an earlier job may have put one there."""
+    real = checked_path(path, forbidden_paths=forbidden_paths)
+    if real != _clean_path(path):
+        raise ConfinementError(
+            f"{path} goes through a link to {real}", layer="profile", remedy=f"Name {real}, if that is meant."
+        )
+    return real
 
 
 def checked_path(path: str | os.PathLike[str], *, forbidden_paths: Sequence[str] = ()) -> str:

@@ -29,6 +29,7 @@ AppArmor keeps user namespaces from programs without a profile. Allow them to th
 That is every program which {path} runs; an interpreter of the application's own
 (`python3 -m venv --copies`) keeps it to that. Turning the restriction off for every program
 (sysctl kernel.apparmor_restrict_unprivileged_userns=0) opens more than is needed."""
+_UBUNTU: Final = "kernel.apparmor_restrict_unprivileged_userns"
 _SYSCTL: Final = """\
 {why}
   echo '{name} = {value}' | sudo tee /etc/sysctl.d/60-userns.conf
@@ -79,6 +80,12 @@ def for_probe(probe: str, code: int, facts: Facts) -> str:
         return _container(facts)
     if probe in _SINCE and code in (errno.ENOSYS, errno.EINVAL):
         return newer_kernel(facts, _SINCE[probe])
+    if probe == "fork":
+        return processes(facts)
+    if probe == "children":
+        return "/proc must be there, and be that of this pid namespace (`mount -t proc proc /proc`, or " + (
+            "`unshare --mount-proc`); the kernel needs CONFIG_PROC_CHILDREN."
+        )
     if probe == "observe" and code == errno.EBUSY:
         return "A surrounding sandbox holds the one listener that a process may have: run outside of it."
     return REMEDIES.get(_LAYER_OF.get(probe, probe), REMEDIES["supervisor"])
@@ -123,7 +130,7 @@ def _open_namespaces(probe: str, code: int, facts: Facts) -> str:
     limit = "user.max_user_namespaces" if probe == "id-map" else _limit_of(probe)
     if facts.container and code != errno.ENOSPC:
         return _container(facts)
-    if facts.sysctls.get("kernel.apparmor_restrict_unprivileged_userns") == "1":
+    if facts.sysctls.get(_UBUNTU) == "1":
         return apparmor(facts)
     if facts.sysctls.get("kernel.unprivileged_userns_clone") == "0":
         why = "This kernel keeps user namespaces from ordinary users:"
@@ -155,7 +162,13 @@ def _container(facts: Facts) -> str:
         f"The container's own filter is in the way. Run it with one that also allows {_CALLS}: "
         "a copy of the runtime's default profile with these added."
     )
-    return f"{text}\n  {how}" if how else f"{text} Say so in the settings of {facts.container}."
+    told = f"{text}\n  {how}" if how else f"{text} Say so in the settings of {facts.container}."
+    if facts.sysctls.get(_UBUNTU) == "1":
+        told += (
+            "\nIts host keeps user namespaces from unconfined programs (AppArmor, Ubuntu): load a profile "
+        )
+        told += "with `userns,` there and name it, --security-opt apparmor=NAME."
+    return told
 
 
 def _surrounding() -> str:
@@ -168,7 +181,7 @@ def _surrounding() -> str:
 def _mounts(probe: str, code: int, facts: Facts) -> str:
     if facts.container and code != errno.ENOSYS:
         return f"{_container(facts)}\n{_ACCEPT}"
-    if facts.sysctls.get("kernel.apparmor_restrict_unprivileged_userns") == "1":
+    if facts.sysctls.get(_UBUNTU) == "1":
         return f"{apparmor(facts)}\n{_ACCEPT}"
     if code == errno.ENOSYS:
         return f"{newer_kernel(facts, _SINCE.get(probe, '5.12'))}\n{_ACCEPT}"

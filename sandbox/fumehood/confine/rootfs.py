@@ -33,8 +33,8 @@ def build(plan: Plan, *, keeps_host: bool) -> bool:
     With *keeps_host* the old root stays below /.host, until a clone has taken from it what its job may see.
     """
     syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_SLAVE)
-    trees = [(bind.path, _tree(bind.path, bind, _SAFE)) for bind in plan.binds]
-    trees += [(path, _tree(path, None, _DEVICE_SAFE)) for path in plan.devices]
+    trees = [(bind.path, _bound(bind.path, bind, plan)) for bind in plan.binds]
+    trees += [(path, _tree(path, _DEVICE_SAFE)) for path in plan.devices]
     base = "/tmp" if os.path.isdir("/tmp") else "/usr"  # noqa: S108 — only a place to mount over
     syscalls.mount("jail", base, kind="tmpfs", flags=_MOUNT_SAFE, data=_ROOT_OPTIONS)
     for path in ("/proc", *plan.folders, *((_HOST,) if keeps_host else ())):
@@ -80,7 +80,7 @@ def rebuild(plan: Plan, base_plan: Plan, mounts: tuple[int, ...], *, has_proc: b
     first, last = _taken_along(base_plan, more, without=("/proc", *plan.folders, *base_plan.folders))
     links = [(path, os.readlink(path)) for path, _ in base_plan.links]
     host = os.open(_HOST, os.O_PATH | os.O_CLOEXEC) if os.path.isdir(_HOST) else -1
-    last += [(bind.path, _wanted_tree(bind, mounts, host)) for bind in more]
+    last += [(bind.path, _wanted_tree(bind, plan, mounts, host)) for bind in more]
     base = plan.folders[0]
     syscalls.mount("jail", base, kind="tmpfs", flags=_MOUNT_SAFE, data=_ROOT_OPTIONS)
     _attach_all(base, first)
@@ -138,31 +138,38 @@ def _private_folders(base: str, plan: Plan) -> None:
     """
     store = base + plan.folders[0]
     options = f"mode=700,size={plan.disk_bytes},nr_inodes={plan.inodes}"
-    syscalls.mount("private", store, kind="tmpfs", flags=_MOUNT_SAFE, data=options)
+    flags = _MOUNT_SAFE | (0 if plan.exec else syscalls.MS_NOEXEC)
+    syscalls.mount("private", store, kind="tmpfs", flags=flags, data=options)
     for number in range(len(plan.folders)):
         os.mkdir(f"{store}/{number}", 0o700)
     for number, path in reversed(list(enumerate(plan.folders))):
         syscalls.mount(f"{store}/{number}", base + path, flags=syscalls.MS_BIND)
 
 
-def _wanted_tree(bind: Bind, mounts: tuple[int, ...], host: int) -> int:
+def _wanted_tree(bind: Bind, plan: Plan, mounts: tuple[int, ...], host: int) -> int:
     if bind.handle >= 0:
         return mounts[bind.handle]
     handle = syscalls.open_path(host, bind.path.lstrip("/"))
     try:
-        return _tree(handle, bind, _SAFE)
+        return _bound(handle, bind, plan)
     finally:
         os.close(handle)
 
 
-def _tree(where: str | int, bind: Bind | None, attrs: int) -> int:
-    """A detached copy of the mounts at *where*; of *bind*, if that is still what it was."""
+def _bound(where: str | int, bind: Bind, plan: Plan) -> int:
+    """A copy of *bind*, if that is still what it was. Where no program may be started, none is mapped from
+    what can be written either."""
+    kept = _RDONLY if not bind.writable else 0 if plan.exec else syscalls.MOUNT_ATTR_NOEXEC
+    tree = _tree(where, _SAFE | kept)
+    status = os.fstat(tree)
+    if bind.inode != (0, 0) and bind.inode != (status.st_dev, status.st_ino):
+        raise OSError(f"{bind.path} is not the folder that was asked for: it was replaced meanwhile")
+    return tree
+
+
+def _tree(where: str | int, attrs: int) -> int:
+    """A detached copy of the mounts at *where*."""
     tree = syscalls.open_tree(where, clone=True)
-    if bind:
-        status = os.fstat(tree)
-        if bind.inode != (0, 0) and bind.inode != (status.st_dev, status.st_ino):
-            raise OSError(f"{bind.path} is not the folder that was asked for: it was replaced meanwhile")
-        attrs |= 0 if bind.writable else _RDONLY
     syscalls.mount_setattr(tree, attrs=attrs, propagation=syscalls.MS_PRIVATE)
     return tree
 

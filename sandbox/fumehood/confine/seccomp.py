@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 #: above the hard limit on open files, so that nothing inside can ever put another file there.
 EXEC_ONCE_FD: Final = 1023
 
+#: A call is looked up by halves instead of from the top: fewer steps for those whose arguments are checked.
+_BINARY_TREE: Final = 2
 _ALL32: Final = 0xFFFFFFFF
 _ALL64: Final = 0xFFFFFFFFFFFFFFFF
 _SUID_BITS: Final = 0o6000
@@ -75,6 +77,7 @@ class FilterSpec:
     attributes: bool = True  # chmod, chown, utime, xattr: Landlock does not cover them
     signals: bool = True  # kill: only where a namespace or Landlock bounds whom it reaches
     pidfd: bool = True
+    jit: bool = False  # may make machine code at run time: map what is writable and executable
 
 
 def _words(text: str) -> list[str]:
@@ -85,11 +88,11 @@ def _words(text: str) -> list[str]:
 _BASE: Final = _words("""
 read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 close lseek fstat
 poll ppoll select pselect6 epoll_wait epoll_pwait epoll_pwait2
-recvfrom recvmsg sendto sendmsg recvmmsg sendmmsg
+recvfrom recvmsg sendto sendmsg
 getsockopt getsockname getpeername shutdown
-munmap mremap brk madvise mlock mlock2 munlock msync mincore membarrier
-futex futex_waitv futex_wake futex_wait futex_requeue get_robust_list set_robust_list rseq sched_yield
-clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time times getitimer setitimer alarm
+munmap mremap brk madvise msync
+futex set_robust_list rseq sched_yield
+nanosleep gettimeofday time times getitimer setitimer alarm
 rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsuspend sigaltstack
 restart_syscall pause
 getpid gettid getppid getuid geteuid getgid getegid getgroups getresuid getresgid
@@ -101,25 +104,22 @@ _PROGRAM: Final = _words("""
 open openat stat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat
 getdents getdents64
 getcwd chdir fchdir rename renameat renameat2 link linkat unlink unlinkat symlink symlinkat rmdir
-truncate ftruncate fallocate fsync fdatasync sync_file_range syncfs fadvise64 readahead copy_file_range
-sendfile splice tee statfs fstatfs flock umask
-dup dup2 dup3 pipe pipe2 epoll_create epoll_create1 epoll_ctl eventfd eventfd2 signalfd signalfd4
+truncate ftruncate fallocate fsync fdatasync sync_file_range fadvise64 copy_file_range
+sendfile statfs fstatfs flock umask
+dup dup2 dup3 pipe pipe2 epoll_create epoll_create1 epoll_ctl eventfd eventfd2
 timerfd_create timerfd_settime timerfd_gettime
-timer_create timer_settime timer_gettime timer_getoverrun timer_delete
-mprotect pkey_alloc pkey_free pkey_mprotect mmap arch_prctl set_tid_address set_thread_area
+set_tid_address
 wait4 waitid setsid setpgid
 sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min
-getpriority ioprio_get getrlimit capget close_range
+getrlimit close_range
 getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr
-setsockopt
 """)
 
 _ATTRIBUTES: Final = _words("""
 chown lchown fchown fchownat utime utimes futimesat utimensat setxattr lsetxattr fsetxattr
 removexattr lremovexattr fremovexattr
 """)
-_WATCH: Final = _words("inotify_init inotify_init1 inotify_add_watch inotify_rm_watch")
-_SIGNALS: Final = _words("kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo")
+_SIGNALS: Final = _words("kill tkill tgkill")
 _PIDFD: Final = _words("pidfd_open pidfd_send_signal")
 
 # Ways out, or into the kernel, that are answered EPERM so that programs say something sensible.
@@ -138,12 +138,14 @@ shmget shmat shmctl shmdt semget semop semtimedop semctl
 msgget msgsnd msgrcv msgctl mq_open mq_unlink
 landlock_create_ruleset landlock_add_rule landlock_restrict_self personality nfsservctl
 sched_setscheduler sched_setparam sched_setattr setpriority ioprio_set mbind set_mempolicy
-migrate_pages move_pages
+migrate_pages move_pages rt_sigqueueinfo rt_tgsigqueueinfo
+inotify_init inotify_init1 inotify_add_watch inotify_rm_watch
+mincore mlock mlock2 mlockall munlock munlockall syncfs splice tee ioprio_get capget get_robust_list
 """)
 
 _IOCTLS: Final = (0x5401, 0x5413, 0x540F, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS, sizes, FIONREAD, FIO*
 _FICLONE: Final = 0x40049409
-_FCNTLS: Final = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1031, 1032, 1033, 1034)  # DUPFD … seals
+_FCNTLS: Final = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032)  # DUPFD, flags, locks, …
 _PRCTLS: Final = (
     2,
     3,
@@ -159,7 +161,14 @@ _PRCTLS: Final = (
 )  # names, reads, no_new_privs, VMA names
 _AF_UNIX, _SOCK_STREAM, _SOCK_TYPE = 1, 1, 0xF
 _AF_INET, _AF_INET6 = 2, 10
-_PROT_EXEC: Final = 4
+#: SOL_SOCKET: reuse, buffers, keep-alive, linger, credentials, time-outs. Never a filter of its own.
+_SOCKET_OPTIONS: Final = (2, 7, 8, 9, 13, 16, 20, 21)
+_SOL_SOCKET, _IPPROTO_TCP, _TCP_NODELAY = 1, 6, 1
+#: The thread's own pointer, and what the processor can do.
+_ARCH_PRCTLS: Final = (0x1002, 0x1003, 0x1021, 0x1022, 0x1023, 0x3001)
+#: A clock below this is the host's or one's own; above are those of other processes, and devices.
+_NOT_OWN_CLOCK: Final = 1 << 31
+_PROT_WRITE, _PROT_EXEC = 2, 4
 _AT_EMPTY_PATH: Final = syscalls.AT_EMPTY_PATH
 #: Calls that older releases of libseccomp cannot name. From 424 on numbers are the same on every machine.
 _NEWER: Final = {
@@ -176,11 +185,7 @@ _NEWER: Final = {
     "landlock_add_rule": 445,
     "landlock_restrict_self": 446,
     "memfd_secret": 447,
-    "futex_waitv": 449,
     "fchmodat2": 452,
-    "futex_wake": 454,
-    "futex_wait": 455,
-    "futex_requeue": 456,
 }
 #: Calls that the supervisor holds, records and lets the kernel answer (or refuses, for exec and sockets).
 OBSERVED: Final = _words("""
@@ -255,9 +260,48 @@ def _sockets(spec: FilterSpec) -> tuple[Rule, ...]:
     return pair, *families, Rule("connect", Answer.ALLOW)
 
 
+def _socket_options() -> tuple[Rule, ...]:
+    """Few: an option may install a program in the kernel (SO_ATTACH_FILTER) or reach a protocol's depths."""
+    level = Match(1, _SOL_SOCKET)
+    usual = tuple(Rule("setsockopt", Answer.ALLOW, (level, Match(2, option))) for option in _SOCKET_OPTIONS)
+    return *usual, Rule("setsockopt", Answer.ALLOW, (Match(1, _IPPROTO_TCP), Match(2, _TCP_NODELAY)))
+
+
+def _memory(spec: FilterSpec) -> tuple[Rule, ...]:
+    """Write or execute, not both, and nothing that was written becomes executable (but see `jit`).
+
+    A library is mapped for execution as it is loaded, which stays: what lies in a file may be executed,
+    unless its mount says otherwise.
+    """
+    if spec.jit:
+        return _allow(["mmap", "mprotect"])
+    both = _PROT_WRITE | _PROT_EXEC
+    return (
+        *(Rule("mmap", Answer.ALLOW, (Match(2, value, both),)) for value in (0, _PROT_WRITE, _PROT_EXEC)),
+        Rule("mmap", Answer.EPERM, (Match(2, both, both),)),
+        Rule("mprotect", Answer.ALLOW, (Match(2, 0, _PROT_EXEC),)),
+        Rule("mprotect", Answer.EPERM, (Match(2, _PROT_EXEC, _PROT_EXEC),)),
+    )
+
+
+def _identities(spec: FilterSpec) -> tuple[Rule, ...]:
+    """`seteuid` to what it is already: what POSIX_SPAWN_RESETIDS does, with which make starts programs.
+
+    There is no capability and no other id to come back to: the kernel refuses every other one.
+    """
+    as_it_is = (Match(0, _ALL32), Match(2, _ALL32))
+    names = ("setresuid", "setresgid") if spec.fork and spec.exec else ()
+    return tuple(Rule(name, Answer.ALLOW, as_it_is) for name in names)
+
+
+def _clocks() -> tuple[Rule, ...]:
+    names = ("clock_gettime", "clock_getres", "clock_nanosleep")
+    return tuple(Rule(name, Answer.ALLOW, (Match(0, 0, _NOT_OWN_CLOCK),)) for name in names)
+
+
 def _job_rules(spec: FilterSpec) -> tuple[Rule, ...]:
     listed = _BASE + [n for n in _PROGRAM if n not in ("open", "openat")]
-    listed += (_ATTRIBUTES + _WATCH) if spec.attributes else []
+    listed += _ATTRIBUTES if spec.attributes else []
     listed += (_SIGNALS if spec.signals else []) + (_PIDFD if spec.pidfd else [])
     allowed = (
         *_allow(listed),
@@ -266,6 +310,12 @@ def _job_rules(spec: FilterSpec) -> tuple[Rule, ...]:
         *_clones(spec),
         *_execs(spec),
         *_sockets(spec),
+        *_socket_options(),
+        *_memory(spec),
+        *_clocks(),
+        *_identities(spec),
+        *_allow_values("arch_prctl", 0, _ARCH_PRCTLS),
+        Rule("getpriority", Answer.ALLOW, (Match(1, 0),)),
         *_allow_values("ioctl", 1, (*_IOCTLS, _FICLONE)),
         *_allow_values("fcntl", 1, _FCNTLS),
         *_allow_values("prctl", 0, _PRCTLS),
@@ -278,7 +328,7 @@ def _job_rules(spec: FilterSpec) -> tuple[Rule, ...]:
 
 
 def _refused(spec: FilterSpec, *, have: set[str]) -> tuple[Rule, ...]:
-    more = [] if spec.attributes else [*_ATTRIBUTES, *_WATCH, "chmod", "fchmod", "fchmodat", "fchmodat2"]
+    more = [] if spec.attributes else [*_ATTRIBUTES, "chmod", "fchmod", "fchmodat", "fchmodat2"]
     more += ([] if spec.signals else _SIGNALS) + ([] if spec.pidfd else _PIDFD)
     return tuple(Rule(name, Answer.EPERM) for name in [*_REFUSED, *more] if name not in have)
 
@@ -288,6 +338,7 @@ def _pdp_rules() -> tuple[Rule, ...]:
     no_exec = (Match(2, 0, _PROT_EXEC),)
     allowed = (
         *_allow(_BASE),
+        *_clocks(),
         Rule("mmap", Answer.ALLOW, no_exec),
         Rule("mprotect", Answer.ALLOW, no_exec),
         *_allow_values("fcntl", 1, (1, 2, 3, 4)),
@@ -303,6 +354,15 @@ def _pdp_rules() -> tuple[Rule, ...]:
 def rules(spec: FilterSpec) -> tuple[Rule, ...]:
     """The whole allow-list of *spec*; a call that matches no rule answers ENOSYS."""
     return _pdp_rules() if spec.kind == "pdp" else _job_rules(spec)
+
+
+def allowed_calls(spec: FilterSpec) -> tuple[str, ...]:
+    """All calls of this machine that *spec* lets pass, some of them only with certain arguments."""
+    import pyseccomp
+
+    names = sorted({rule.name for rule in rules(spec) if rule.answer is Answer.ALLOW})
+    native = pyseccomp.Arch.NATIVE
+    return tuple(name for name in names if _number(name, pyseccomp.resolve_syscall(native, name)) >= 0)
 
 
 def observed_rules(spec: FilterSpec) -> tuple[Rule, ...]:
@@ -354,8 +414,9 @@ def compile_rules(wanted: tuple[Rule, ...], *, default: Answer) -> bytes:
     }
     compiler = pyseccomp.SyscallFilter(answers[default])
     compiler.set_attr(pyseccomp.Attr.ACT_BADARCH, pyseccomp.KILL_PROCESS)
+    compiler.set_attr(pyseccomp.Attr.CTL_OPTIMIZE, _BINARY_TREE)
     for rule in wanted:
-        number = _number(rule.name, resolved=pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, rule.name))
+        number = _number(rule.name, pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, rule.name))
         if number < 0 or rule.answer is default:  # a call of another architecture; nothing to add
             continue
         where = [pyseccomp.Arg(m.index, pyseccomp.MASKED_EQ, m.mask, m.value) for m in rule.where]
@@ -363,8 +424,11 @@ def compile_rules(wanted: tuple[Rule, ...], *, default: Answer) -> bytes:
     return _export(compiler)
 
 
-def _number(name: str, *, resolved: int) -> int:
-    """libseccomp answers -1 to a name it does not know; a misspelt rule would silently not exist."""
+def _number(name: str, resolved: int) -> int:
+    """The number of a call, negative if this machine has none of that name.
+
+    libseccomp answers -1 to a name it does not know; a misspelt rule would silently not exist.
+    """
     number = _NEWER.get(name, -1) if resolved == -1 else resolved
     if number == -1:
         raise ConfinementError(

@@ -89,12 +89,15 @@ def _forget_the_callers_ways() -> None:
 
 
 def _require_what_jobs_need() -> None:
-    """Calls whose absence would otherwise show half way into a job. Each is harmless.
+    """Calls whose absence would otherwise show half way into a job; each is harmless. And a /proc that speaks
+    of our own processes: what is found there below us is killed.
 
     Raises:
         ConfinementError: one of them is missing.
     """
     try:
+        if os.readlink("/proc/self") != str(os.getpid()):  # noqa: PTH115 — no path objects here
+            raise OSError("/proc is that of other processes (another pid namespace)")
         os.close(os.pidfd_open(os.getpid()))
         os.close(syscalls.sealed_memfd(b"x"))
         syscalls.call("close_range", 0x7FFFFFFE, 0x7FFFFFFF, 0)

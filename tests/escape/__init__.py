@@ -1,0 +1,1 @@
+"""A catalogue of ways out of a sandbox, each tried for real and judged from outside."""
