@@ -102,8 +102,9 @@ class Spawner:
 
     def kill(self) -> None:
         """End it at once: it does not answer."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         self.close()  # its keeper kills the rest
 
     def _close_files(self) -> None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from fumehood.confine.jails import Jail, Setup
 
 _MOST_OF_A_KIND: Final = 3
-_MOST: Final = 8
 
 
 class Template:
@@ -91,8 +90,9 @@ class Kind:
 class Pool:
     """The jails that wait, by kind; the kind used last is the last."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, most: int) -> None:
         self._kinds: dict[str, Kind] = {}
+        self.most = most
 
     def take(self, key: str) -> Jail | None:
         """One that waits for a job of this kind; it is the caller's now."""
@@ -107,7 +107,7 @@ class Pool:
 
     def wanted(self) -> Kind | None:
         """The kind that one more is to be made of, when there is time."""
-        if self._count() >= _MOST:
+        if self._count() >= self.most:
             return None
         few = (kind for kind in reversed(self._kinds.values()) if len(kind.waiting) < _MOST_OF_A_KIND)
         return next(few, None)
@@ -117,7 +117,7 @@ class Pool:
         self._kinds[jail.key].waiting.append(jail)
         displaced: list[Jail] = []
         for key in [key for key in self._kinds if key != jail.key]:
-            if self._count() <= _MOST:
+            if self._count() <= self.most:
                 break
             displaced += self._kinds.pop(key).waiting
         return displaced

@@ -24,7 +24,9 @@ from fumehood.confine.pool import Kind, Pool, Template
 
 MOST_RUNNING: Final = 64
 _MOST_WAITING: Final = 1024
+_MOST_WARM: Final = 8
 _FILES_OF_A_JOB: Final = 10
+_FILES_OF_OURS: Final = 32
 _FEW_FILES, _MANY_FILES = 1024, 65_536
 _MOST_TEMPLATES: Final = 6
 _READ_BYTES: Final = 1 << 16
@@ -44,10 +46,12 @@ class Supervisor:
         self._templates: dict[str, Template] = {}
         self._ending: list[Template] = []  # dropped, while jails of theirs are left
         self._jails: list[Jail] = []
-        self._pool = Pool()
         self._queue: collections.deque[Job] = collections.deque()
         self._next_beat = 0.0
-        self._most_waiting = _room_for_waiting()
+        room = max(1, (_files() - _FILES_OF_OURS) // _FILES_OF_A_JOB)
+        self._pool = Pool(most=min(_MOST_WARM, (room - 1) // 3))
+        self._most_running = min(MOST_RUNNING, room)
+        self._most_waiting = min(_MOST_WAITING, room - self._most_running)
         self._collectors: list[Collector] = []
         self._unsaid: list[Job] = []
         self._selector = selectors.EpollSelector()
@@ -103,14 +107,14 @@ class Supervisor:
         if message is None:
             self._end()
         job = Job(*message)
-        if len(self._jobs()) < MOST_RUNNING and not self._queue:
+        if len(self._jobs()) < self._most_running and not self._queue:
             self._start(job)
         elif len(self._queue) < self._most_waiting:
             self._queue.append(job)
             self._watch(job.reply.fileno(), lambda: self._on_reply_of_waiting(job))
             job.say_that_it_waits()
         else:
-            job.refuse(f"{MOST_RUNNING} jobs run and {self._most_waiting} wait already")
+            job.refuse(f"{self._most_running} jobs run and {self._most_waiting} wait already")
 
     def _on_reply_of_waiting(self, job: Job) -> None:
         """Stopped, or given up by its caller, before it began."""
@@ -356,6 +360,8 @@ class Supervisor:
 
     def _prepare(self, kind: Kind) -> None:
         """One jail ahead for the next job of this kind."""
+        if not self._pool.most:
+            return
         made = self._new_jail(kind.setup, kind.plan, kind.key)
         for old in self._pool.add(made):
             old.kill()
@@ -404,13 +410,12 @@ def _leads_away(pid: int) -> bool:
     return False
 
 
-def _room_for_waiting() -> int:
-    """How many jobs may wait, given how many files this process may hold open, which it raises first."""
+def _files() -> int:
+    """How many files this process may hold open. The soft bound is raised to the hard one."""
     usable = _FEW_FILES
     with contextlib.suppress(OSError, ValueError):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         usable = soft
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         usable = hard
-    usable = min(usable, _MANY_FILES) if usable != resource.RLIM_INFINITY else _MANY_FILES
-    return max(0, min(_MOST_WAITING, (usable - MOST_RUNNING * _FILES_OF_A_JOB - 64) // _FILES_OF_A_JOB))
+    return min(usable, _MANY_FILES) if usable != resource.RLIM_INFINITY else _MANY_FILES

@@ -55,7 +55,7 @@ FSCONFIG_SET_STRING: Final = 1
 FSCONFIG_CMD_CREATE: Final = 6
 FSMOUNT_CLOEXEC: Final = 1
 RESOLVE_NO_MAGICLINKS: Final = 0x02
-RESOLVE_IN_ROOT: Final = 0x10
+RESOLVE_NO_SYMLINKS: Final = 0x04
 MOUNT_ATTR_RDONLY: Final = 0x1
 MOUNT_ATTR_NOSUID: Final = 0x2
 MOUNT_ATTR_NODEV: Final = 0x4
@@ -219,8 +219,8 @@ def open_tree(where: str | int, *, clone: bool) -> int:
 
 
 def open_path(folder: int, path: str) -> int:
-    """A handle (O_PATH) of *path*, resolved as if the open *folder* were the root."""
-    resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+    """A handle (O_PATH) of *path* below the open *folder*. Raises OSError (ELOOP) if a link is in the way."""
+    resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
     how = ctypes.create_string_buffer(struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, resolve), 24)
     return call("openat2", folder, ctypes.c_char_p(os.fsencode(path)), ctypes.byref(how), 24)
 
