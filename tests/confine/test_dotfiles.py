@@ -207,6 +207,40 @@ def test_a_link_that_an_earlier_job_left_is_not_followed_where_a_path_is_named(
         confine.python("", profile=linked, tier=tier)
 
 
+def test_a_hundred_entries_are_covered(work: Path) -> None:
+    require("userns")
+    for number in range(100 - len(FILES) - len(FOLDERS)):
+        (work / f".entry-{number}").write_text("kept")
+    script = """
+import os
+for name in os.listdir('.'):
+    for act in (lambda: open(name, 'w').write('evil'), lambda: os.remove(name)):
+        try: act()
+        except OSError: pass
+open('ran', 'w')
+"""
+    outcome = confine.python(script, workdir=work, tier="full")
+    assert outcome.exit == confine.Exit("exited", 0), outcome.stderr
+    assert (work / "ran").exists()
+    assert len(os.listdir(work)) == 101
+    assert all(path.read_text() == "kept" for path in work.iterdir() if path.is_file() and path.name != "ran")
+
+
+def test_more_paths_than_fit_a_message_are_refused_and_stop_nobody_else(tmp_path: Path) -> None:
+    require("root")
+    require("userns")
+    folders = [tmp_path / str(number) for number in range(260)]
+    for folder in folders:
+        folder.mkdir()
+    with pytest.raises(ConfinementError, match="at most"):
+        confine.python("", read=[str(folder) for folder in folders], tier="full")
+    few = [str(folder) for folder in folders[:200]]
+    outcome = confine.python(
+        "import os, sys; print(len(os.listdir(sys.argv[1])))", args=[str(tmp_path)], read=few
+    )
+    assert outcome.stdout == b"200\n", outcome
+
+
 def test_more_than_can_be_covered_is_refused(tmp_path: Path) -> None:
     for number in range(101):
         (tmp_path / f".{number}").touch()

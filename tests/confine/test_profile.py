@@ -92,6 +92,17 @@ def test_what_is_no_module_is_not_loaded_ahead(name: str) -> None:
         Profile(name="x", imports=("json", name))
 
 
+@pytest.mark.parametrize(("name", "value"), [("", "x"), ("A=B", "x"), ("A", "x\0y"), ("A\0", "x")])
+def test_what_no_program_can_be_passed_is_no_variable(name: str, value: str) -> None:
+    with pytest.raises(ValidationError, match="cannot be a variable"):
+        Profile(name="x", env={name: value})
+
+
+def test_sockets_are_only_for_who_is_watched() -> None:
+    with pytest.raises(ValidationError, match="only for a profile that observes"):
+        Profile(name="x", sockets=True)
+
+
 def test_only_modules_that_all_ask_for_are_loaded_ahead() -> None:
     both = merge(["python-data", "python-offline"])
     assert both.imports == named("python-offline").imports

@@ -8,10 +8,13 @@ from typing import Any
 
 import pyseccomp
 import pytest
+from host import require
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confine.bpf import ALLOW, NOTIFY, simulate
+from fumehood import confine
+from fumehood.confine import Attempt
 from fumehood.confine.plan import Host, Plan, Workdir, filter_spec, plan
 from fumehood.confine.profile import Limits, Profile, from_obligations, is_inside, merge, named, names
 from fumehood.confine.seccomp import (
@@ -259,6 +262,15 @@ def test_without_namespaces_nothing_is_quietly_writable_that_should_be_only_read
     ):
         with pytest.raises(ConfinementError, match="read-only inside"):
             plan(profile, HOST, tier="no-userns")
+
+
+def test_a_socket_that_one_side_has_is_seen_and_refused_in_the_merged_job() -> None:
+    require("userns")
+    source = "import socket\ntry: socket.socket()\nexcept PermissionError: raise SystemExit(9)"
+    alone = confine.python(source, profile="model-loader")
+    assert (alone.exit.code, alone.refused) == (0, (Attempt("socket", "AF_INET SOCK_STREAM", "observed"),))
+    met = confine.python(source, profile=["model-loader", "python-offline"])
+    assert (met.exit.code, met.refused) == (9, (Attempt("socket", "AF_INET SOCK_STREAM", "refused"),))
 
 
 # --- down to the filter ----------------------------------------------------------------------------

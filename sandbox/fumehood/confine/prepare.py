@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from fumehood.confine.outcome import Tier
     from fumehood.confine.spec import Spec
 
-#: As root each is a descriptor of its own in the one message that describes a job.
-_MOST_MOUNTS: Final = syscalls.MOST_FDS - 10
+#: As root each is a descriptor in the one message to the spawner, which has room for few more.
+_MOST_MOUNTS: Final = syscalls.MOST_DESCRIPTORS - 13
 
 
 @lru_cache(maxsize=1)
@@ -220,9 +220,9 @@ def _with_mounts(plan: Plan, spawner: Spawner, owned: contextlib.ExitStack) -> t
         )
     if len(wanted) > _MOST_MOUNTS:
         raise ConfinementError(
-            f"{len(wanted)} paths would have to be mapped to the job's user, and {_MOST_MOUNTS} can be",
+            f"{len(wanted)} paths would have to be mapped for the job; at most {_MOST_MOUNTS} can be",
             layer="profile",
-            remedy="Name fewer, larger folders; every dot file at the top of a writable one counts.",
+            remedy="Name folders that hold them, or fewer.",
         )
     handles = {path: number for number, path in enumerate(wanted)}
     binds = tuple(replace(b, handle=handles.get(b.path, -1)) for b in plan.binds)

@@ -9,17 +9,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ValidationError
 
+from fumehood.confine.builtin import BUILT_IN
+from fumehood.confine.fields import Limits as Limits
+from fumehood.confine.fields import Profile as Profile
+from fumehood.confine.fields import clean_path
 from fumehood.errors import ConfinementError
 
 if TYPE_CHECKING:
     from fumehood.model import Confine
 
-_MIB: Final = 1 << 20
-_GIB: Final = 1 << 30
 #: Folders that no extension may open, nor anything that contains one.
 _NEVER: Final = (
     "/proc",
@@ -34,167 +36,13 @@ _NEVER: Final = (
     "/lib",
     "/sbin",
 )
-#: Loaded before the job comes: what most snippets use. Together under 1 MiB more than a confined process has.
-_COMMON_IMPORTS: Final = (
-    "base64",
-    "bisect",
-    "collections",
-    "copy",
-    "csv",
-    "dataclasses",
-    "datetime",
-    "decimal",
-    "enum",
-    "fractions",
-    "functools",
-    "heapq",
-    "io",
-    "itertools",
-    "json",
-    "math",
-    "operator",
-    "pathlib",
-    "random",
-    "re",
-    "statistics",
-    "string",
-    "textwrap",
-    "time",
-    "typing",
-)
-#: Without namespaces /etc/gitconfig is there and cannot be read, which git takes for an error.
-_TOOLS: Final = {"GIT_CONFIG_NOSYSTEM": "1"}
 _NONE, _READ, _WRITE = 0, 1, 2  # rights to a path
 _PROFILE: Final = "Correct the profile; `fumehood sandbox explain PROFILE` prints one."
 
 
-class Limits(BaseModel):
-    """Bounds on one job. Bytes, seconds and counts; the ceilings are ours, a profile chooses below them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    memory_bytes: Annotated[int, Field(ge=32 * _MIB, le=1024 * _GIB)] = 512 * _MIB
-    disk_bytes: Annotated[int, Field(ge=_MIB, le=1024 * _GIB)] = 256 * _MIB
-    file_bytes: Annotated[int, Field(ge=0, le=1024 * _GIB)] = 128 * _MIB
-    inodes: Annotated[int, Field(ge=64, le=10_000_000)] = 10_000
-    output_bytes: Annotated[int, Field(ge=0, le=64 * _MIB)] = _MIB
-    processes: Annotated[int, Field(ge=1, le=4096)] = 64
-    open_files: Annotated[int, Field(ge=16, le=1000)] = 256
-    cpu_s: Annotated[int, Field(ge=1, le=86_400)] = 600
-    timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
-
-
-def _clean_path(path: str) -> str:
-    if not path.startswith("/") or "\0" in path:
-        raise ValueError(f"{path!r} is not an absolute path")
-    return os.path.normpath(path).replace("//", "/")
-
-
-class Profile(BaseModel):
-    """One profile. Paths are absolute; `read` and `write` hold what is added to the system's own folders."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    about: str = ""
-    kind: Literal["job", "pdp"] = "job"
-    system: bool = True  # /usr, /bin, /lib: readable
-    python: bool = True  # the calling interpreter and its site-packages: readable
-    fork: bool = True  # may have children
-    exec: bool = True  # may start programs; without it, only the one that it was started as
-    jit: bool = False  # may make machine code at run time, as interpreters with a compiler inside do
-    observe: bool = False  # the supervisor holds and records open, exec, socket, connect, unlink
-    sockets: bool = (
-        False  # where it observes: TCP and UDP sockets, which lead nowhere, so that connects are seen
-    )
-    read: tuple[str, ...] = ()
-    write: tuple[str, ...] = ()
-    keep: tuple[
-        str, ...
-    ] = ()  # stays read-only inside what is writable, the working folder too; shows nothing
-    env: Mapping[str, str] = {}
-    imports: tuple[str, ...] = ()  # modules that a prepared interpreter has loaded before the job comes
-    limits: Limits = Limits()
-
-    @field_validator("read", "write", "keep")
-    @classmethod
-    def _clean(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_clean_path(path) for path in paths)
-
-    @field_validator("imports")
-    @classmethod
-    def _are_modules(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if not all(part.isidentifier() for part in name.split(".")):
-                raise ValueError(f"{name!r} is not the name of a module")
-        return tuple(dict.fromkeys(names))
-
-    @model_validator(mode="after")
-    def _sockets_are_seen(self) -> Profile:
-        if self.sockets and not self.observe:
-            raise ValueError("sockets are only for a profile that observes")
-        return self
-
-
-_BUILT_IN: Final = (
-    Profile(
-        name="strictest",
-        about="Computes, and nothing else: one process that starts no other, 256 MiB, its own empty folder.",
-        fork=False,
-        exec=False,
-        imports=_COMMON_IMPORTS,
-        limits=Limits(memory_bytes=256 * _MIB, disk_bytes=16 * _MIB, file_bytes=16 * _MIB, processes=8),
-    ),
-    Profile(
-        name="python-offline",
-        about="Python with the packages of the calling interpreter, a working folder and no network.",
-        env=_TOOLS,
-        imports=_COMMON_IMPORTS,
-    ),
-    Profile(
-        name="python-data",
-        about="python-offline for numpy, pandas and matplotlib: 2 GiB, one thread, pictures into files.",
-        env={
-            **_TOOLS,
-            "MPLBACKEND": "Agg",
-            "MPLCONFIGDIR": "/tmp/matplotlib",  # noqa: S108 — private; where there is none, a temporary folder
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-            "XDG_CACHE_HOME": "/tmp/cache",  # noqa: S108 — as above: fontconfig's
-        },
-        imports=(*_COMMON_IMPORTS, "numpy"),
-        limits=Limits(memory_bytes=2 * _GIB, disk_bytes=512 * _MIB, file_bytes=256 * _MIB),
-    ),
-    Profile(
-        name="shell",
-        about="The system's programs through /bin/sh, a working folder and no network.",
-        python=False,
-        env=_TOOLS,
-        jit=True,
-    ),
-    Profile(
-        name="model-loader",
-        about="Loads a file that may carry code. No program, no network; what it tries is recorded.",
-        exec=False,
-        observe=True,
-        sockets=True,
-        limits=Limits(memory_bytes=4 * _GIB, disk_bytes=64 * _MIB, processes=64),
-    ),
-    Profile(
-        name="pdp",
-        about="A policy worker after loading: what is open stays usable, nothing new can be reached.",
-        kind="pdp",
-        system=False,
-        python=False,
-        fork=False,
-        exec=False,
-    ),
-)
-
-
 def names() -> tuple[str, ...]:
     """The names of the built-in profiles."""
-    return tuple(profile.name for profile in _BUILT_IN)
+    return tuple(profile.name for profile in BUILT_IN)
 
 
 def named(name: str) -> Profile:
@@ -203,7 +51,7 @@ def named(name: str) -> Profile:
     Raises:
         ConfinementError: there is none.
     """
-    for profile in _BUILT_IN:
+    for profile in BUILT_IN:
         if profile.name == name:
             return profile
     raise ConfinementError(
@@ -355,7 +203,7 @@ def from_obligations(obligations: Sequence[Confine], *, forbidden_paths: Sequenc
 def _straight_path(path: str, *, forbidden_paths: Sequence[str]) -> str:
     """As `checked_path`, and no link in it: an earlier job may have put one there."""
     real = checked_path(path, forbidden_paths=forbidden_paths)
-    if real != _clean_path(path):
+    if real != clean_path(path):
         raise ConfinementError(
             f"{path} goes through a link to {real}", layer="profile", remedy=f"Name {real}, if that is meant."
         )

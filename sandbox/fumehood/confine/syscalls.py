@@ -77,7 +77,6 @@ SECURE_ALL_LOCKED: Final = 0x2F  # NOROOT, NO_SETUID_FIXUP and both locks, and t
 SECCOMP_SET_MODE_FILTER: Final = 1
 SECCOMP_FILTER_FLAG_NEW_LISTENER: Final = 8
 
-MOST_FDS: Final = 250  # that one message may carry; the kernel's own bound is 253
 F_ADD_SEALS: Final = 1033
 SEAL_ALL: Final = 0x1 | 0x2 | 0x4 | 0x8  # seal, shrink, grow, write
 MFD_CLOEXEC: Final = 0x1
@@ -358,6 +357,9 @@ def read_memfd(fd: int, *, limit_bytes: int) -> bytes:
     return os.pread(fd, size, 0)
 
 
+MOST_DESCRIPTORS: Final = 253  # in one message, says the kernel (SCM_MAX_FD)
+
+
 def send_message(sock: socket.socket, body: bytes, *, fds: tuple[int, ...] = ()) -> None:
     """One SEQPACKET message with descriptors. CPython 3.11's `send_fds` ignores its flags; this does not."""
     control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
@@ -370,7 +372,7 @@ def receive_message(sock: socket.socket, *, flags: int = 0) -> tuple[bytes, list
     Raises:
         ValueError: the message was cut (its descriptors are closed).
     """
-    room = socket.CMSG_SPACE(MOST_FDS * 4)
+    room = socket.CMSG_SPACE(MOST_DESCRIPTORS * 4)
     body, control, got_flags, _ = sock.recvmsg(1 << 17, room, socket.MSG_CMSG_CLOEXEC | flags)
     fds = array.array("i")
     for level, kind, data in control:
