@@ -1,4 +1,4 @@
-"""Collecting the files that a job left: inside the jail, after the job, without following any link.
+"""Collecting the files that a job left: when nobody is left in its folder, without following any link.
 
 Every step down is by descriptor with O_NOFOLLOW, so that a link planted in the way leads nowhere. What is
 not a regular file is left out, and so is what cannot be read: the job may have made it so.
@@ -29,17 +29,15 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
-def collect(folder: str, patterns: Sequence[str]) -> int:
-    """A sealed memory file with every regular file whose relative path matches; -1 if none was asked for.
+def collect(folder: int, patterns: Sequence[str]) -> int:
+    """A sealed memory file with every regular file in the open *folder* whose relative path matches.
 
-    At most MOST_FILES files and MOST_BYTES bytes; what is over is left out. Nothing in *folder* may move.
+    At most MOST_FILES files and MOST_BYTES bytes; what is over is left out. Nothing in it may move.
     """
-    if not patterns:
-        return -1
     target = syscalls.memfd()
     room, files = MOST_BYTES, 0
     with contextlib.suppress(OSError):  # the folder itself cannot be read
-        for path, file in _walk(os.open(folder, _FOLDER), "", patterns, levels=_MOST_LEVELS):
+        for path, file in _walk(os.dup(folder), "", patterns, levels=_MOST_LEVELS):
             size = os.fstat(file).st_size
             if size <= room and files < MOST_FILES:
                 _append(target, os.fsencode(path), file, size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -43,12 +44,16 @@ class Spawner:
         self._sock, self._process = _started()
         self._is_ours = os.getpid()
         try:
-            self.identity, self.landlock_abi, self.mapping_fd = self._greet(needed)
+            facts, (self._pidfd, *mapping) = self._greet(needed)
         except BaseException:
             self.close()
             raise
+        self.identity: int = facts["identity"]
+        self.landlock_abi: int = facts["landlock"]
+        self.pid: int = facts["pid"]
+        self.mapping_fd = mapping[0] if mapping else -1
 
-    def _greet(self, needed: tuple[str, ...]) -> tuple[int, int, int]:
+    def _greet(self, needed: tuple[str, ...]) -> tuple[dict[str, Any], list[int]]:
         self._sock.settimeout(_HELLO_S)
         try:
             wire.send(self._sock, {"needed": list(needed)})
@@ -60,12 +65,7 @@ class Spawner:
         fields, fds = message
         if "error" in fields:
             raise missing(fields["layer"], fields["error"])
-        return fields["identity"], fields["landlock"], fds[0] if fds else -1
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
+        return fields, fds
 
     def send(self, fields: dict[str, Any], fds: tuple[int, ...]) -> None:
         """Hand over one job. Raises OSError if the spawner is gone."""
@@ -87,13 +87,13 @@ class Spawner:
     def forget(self) -> None:
         """In a child after a fork: let go without ending the parent's."""
         self._sock.close()
-        self._close_mapping()
+        self._close_files()
         self._process.returncode = 0  # not this process's child: nothing to wait for
 
     def close(self) -> None:
         """End it and everything it started."""
         self._sock.close()
-        self._close_mapping()
+        self._close_files()
         try:
             self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
@@ -102,13 +102,17 @@ class Spawner:
 
     def kill(self) -> None:
         """End it at once: it does not answer."""
-        self._process.kill()
-        self.close()
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        self.close()  # its keeper kills the rest
 
-    def _close_mapping(self) -> None:
-        fd, self.mapping_fd = getattr(self, "mapping_fd", -1), -1
-        if fd >= 0:
-            os.close(fd)
+    def _close_files(self) -> None:
+        for name in ("mapping_fd", "_pidfd"):
+            fd = getattr(self, name, -1)
+            setattr(self, name, -1)
+            if fd >= 0:
+                os.close(fd)
 
 
 def _started() -> tuple[socket.socket, subprocess.Popen[bytes]]:

@@ -16,15 +16,24 @@ from typing import Final
 
 #: Deeper trees are neither measured nor copied: a job that makes one is over its limit.
 MOST_LEVELS: Final = 100
+_PREFIX: Final = f"/tmp/fumehood-{os.urandom(8).hex()}"  # noqa: S108 — made here, or an error
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _HANDLE: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def make() -> str:
     """A new folder that only this user can enter."""
-    path = f"/tmp/fumehood-{os.urandom(8).hex()}"  # noqa: S108 — made here, or an error
+    path = f"{_PREFIX}-{os.urandom(4).hex()}"
     os.mkdir(path, 0o700)
     return path
+
+
+def remove_all() -> None:
+    """Remove every folder that this process, or one that it forked, has made."""
+    place, _, prefix = _PREFIX.rpartition("/")
+    for name in os.listdir(place):
+        if name.startswith(prefix):
+            remove(f"{place}/{name}")
 
 
 def remove(path: str) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from fumehood.confine import artifacts, wire
 from fumehood.confine.layers import missing
 from fumehood.confine.outcome import Attempt, Exit, Outcome
+from fumehood.confine.output import NAMES, Output
 
 if TYPE_CHECKING:
     import asyncio
@@ -49,7 +50,9 @@ class Job:
         self._lock = threading.Lock()
         self._drop = drop
         self._at_end = at_end
+        self._timeout_s = timeout_s
         self._give_up_at = time.monotonic() + timeout_s + _GRACE_S
+        self._output = Output(spec)
         self._outcome: Outcome | None = None
         self._error: ConfinementError | None = None
 
@@ -155,6 +158,12 @@ class Job:
         if "attempt" in fields:
             if self._spec.on_attempt:
                 self._spec.on_attempt(Attempt(*fields["attempt"]))
+        elif "out" in fields:
+            self._output.take(fields["out"], base64.b64decode(fields["part"]))
+        elif "waiting" in fields:  # its clock has not begun; the next word comes within seconds
+            self._give_up_at = time.monotonic() + _GRACE_S
+        elif "begun" in fields:
+            self._give_up_at = time.monotonic() + self._timeout_s + _GRACE_S
         elif fields["error"]:
             self._error = missing(fields["error"]["layer"], fields["error"]["error"])
             self._close()
@@ -163,17 +172,19 @@ class Job:
 
     def _read_outcome(self, fields: dict[str, Any], fds: list[int]) -> Outcome:
         kind, code = fields["exit"]
+        streams = [base64.b64decode(fields.get(name, "")) for name in NAMES]
+        stdout, stderr = self._output.finish(streams)
         return Outcome(
             exit=Exit(kind, code),
-            stdout=base64.b64decode(fields["stdout"]),
-            stderr=base64.b64decode(fields["stderr"]),
-            layers=tuple(fields["layers"]),
-            refused=tuple(Attempt(*attempt) for attempt in fields["refused"]),
-            refused_dropped=fields["dropped"],
+            stdout=stdout,
+            stderr=stderr,
+            layers=tuple(fields.get("layers", ())),
+            refused=tuple(Attempt(*attempt) for attempt in fields.get("refused", ())),
+            refused_dropped=fields.get("dropped", 0),
             artifacts=artifacts.read(fds[0]) if fds else (),
             profile=self._profile,
             tier=self._spec.tier,
-            duration_s=fields["duration_s"],
+            duration_s=fields.get("duration_s", 0.0),
         )
 
     def _give_up(self) -> None:

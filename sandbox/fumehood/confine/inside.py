@@ -13,61 +13,85 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import signal
 import socket
 from typing import Any, Final, NoReturn
 
 from fumehood.confine import landlock, pyjob, syscalls, wire
+from fumehood.confine.plan import Plan
 from fumehood.confine.seccomp import EXEC_ONCE_FD
-from fumehood.confine.setup import ENDED_BEFORE_RUNNING, Setup, last_words, layer, set_limit
+from fumehood.confine.setup import ENDED_BEFORE_RUNNING, Setup, World, last_words, layer, set_limit
 
 _KEPT_NUMBERS: Final = 4  # standard input, output, errors, and the source
 
 
-def become(channel: socket.socket, setup: Setup, orders: socket.socket, told_w: int) -> NoReturn:
+def become(channel: socket.socket, world: World, plan: Plan, fds: tuple[int, int, int]) -> NoReturn:
     """Put on what is left, wait for orders, carry them out. Never returns.
 
-    *channel* leads to the supervisor, *orders* to the jail's first process; a program that cannot be started
-    says so through the pipe *told_w*, which its start closes.
+    *channel* leads to the supervisor; *fds* are the socket for orders, standard output and errors. A program
+    that cannot be started says so on the socket for orders, which its start closes.
     """
+    setup, orders = world.setup, socket.socket(fileno=fds[0])
     with last_words(channel):
-        fields, fds, program = _settle(channel, setup, orders)
+        fields, (stdin, *source), program = _settle(channel, setup, plan, orders)
+        os.setsid()  # the supervisor knows by now who this is
+        if fields["artifacts"]:
+            _show_folder(channel, plan)
         os.close(channel.detach())
-        os.close(orders.detach())
-        for number, fd in enumerate(fds):  # none of these is below 4: those numbers are never free
+        streams = (stdin, *fds[1:], *source)
+        for number, fd in enumerate(streams):  # none of these is below 4: those numbers are never free
             os.dup2(fd, number)
-        kept = (program, -1 if setup.is_source else told_w)
-        syscalls.close_from(len(fds), keep=tuple(fd for fd in kept if fd >= 0))
+        kept = () if setup.is_source else (program, fds[0])
+        syscalls.close_from(len(streams), keep=tuple(fd for fd in kept if fd >= 0))
+    env = {**dict(plan.env), **dict(fields["env"])}
     try:
         if not setup.is_source:
-            _start_program(fields, program, told_w)
-        os._exit(pyjob.run_source(fields["args"], env=fields["env"], path=setup.plan.python_path))
+            _start_program(fields["argv"], env, program, orders)
+        orders.detach()
+        os._exit(pyjob.run_source(fields["args"], env=env, path=plan.python_path))
     finally:
         os._exit(ENDED_BEFORE_RUNNING)
 
 
 def _settle(
-    channel: socket.socket, setup: Setup, orders: socket.socket
+    channel: socket.socket, setup: Setup, plan: Plan, orders: socket.socket
 ) -> tuple[dict[str, Any], list[int], int]:
     """Everything but the streams. The one program must be open before the number of open files is limited."""
-    plan = setup.plan
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.setsid()
-    os.umask(0o022)
     with layer("rootfs"):
         os.chdir(plan.workdir)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
+    _rehearse(setup, plan)
     is_one_program = not setup.is_source and not plan.exec
     early = _take(orders) if is_one_program else None
-    program = _opened_program(early[0]) if early else -1
+    program = _opened_program(early[0], plan) if early else -1
     with layer("rlimits"):
         for name in ("NOFILE", "FSIZE"):
             set_limit(name, dict(plan.rlimits)[name])
     with layer("landlock"):
-        _landlock(setup)
+        _landlock(setup, plan)
     _filter(channel, setup)
     fields, fds = early or _take(orders)
     return fields, fds, program
+
+
+def _show_folder(channel: socket.socket, plan: Plan) -> None:
+    """The working folder to the supervisor, which reads artifacts from it when nobody is left in it."""
+    folder = os.open(plan.workdir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    wire.send(channel, {"folder": True}, fds=(folder,))
+    os.close(folder)
+
+
+def _rehearse(setup: Setup, plan: Plan) -> None:
+    """Go once through what the orders will set off, so that they wait for no page of memory."""
+    ours, its = wire.pair()
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    wire.send(ours, {"argv": ["-c"], "args": [], "env": [], "artifacts": False}, fds=(null, null))
+    _, fds = _take(its)
+    for fd in (null, *fds):
+        os.close(fd)
+    ours.close()
+    its.close()
+    if setup.is_source:
+        pyjob.rehearse({**dict(plan.env)}, plan.python_path)
 
 
 def _take(orders: socket.socket) -> tuple[dict[str, Any], list[int]]:
@@ -77,14 +101,14 @@ def _take(orders: socket.socket) -> tuple[dict[str, Any], list[int]]:
     return message
 
 
-def _opened_program(fields: dict[str, Any]) -> int:
+def _opened_program(fields: dict[str, Any], plan: Plan) -> int:
     """The one program that may be started, under the number that the filter lets through."""
     with layer("rlimits"):
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         if hard != resource.RLIM_INFINITY and hard <= EXEC_ONCE_FD:
             raise OSError(f"the hard limit on open files is {hard}, needed is {EXEC_ONCE_FD + 1}")
-    path = _found(fields)
+    path = _found(fields["argv"][0], {**dict(plan.env), **dict(fields["env"])})
     if path is None:
         return -1
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -93,8 +117,8 @@ def _opened_program(fields: dict[str, Any]) -> int:
     return EXEC_ONCE_FD
 
 
-def _landlock(setup: Setup) -> None:
-    plan, version = setup.plan, landlock.abi()
+def _landlock(setup: Setup, plan: Plan) -> None:
+    version = landlock.abi()
     if not version:
         raise OSError("this kernel has no Landlock, or it is not enabled")
     see = landlock.READ | (landlock.EXECUTE if plan.exec or not setup.is_source else 0)
@@ -119,32 +143,28 @@ def _filter(channel: socket.socket, setup: Setup) -> None:
     wire.send(channel, {"active": active}, fds=(listener,) if listener >= 0 else ())
 
 
-def _found(fields: dict[str, Any]) -> str | None:
+def _found(name: str, env: dict[str, str]) -> str | None:
     """Where the program is, in the jail's own PATH."""
-    name = fields["argv"][0]
     if "/" in name:
         return name if os.path.exists(name) else None
-    folders = dict(fields["env"]).get("PATH", "").split(":")
-    candidates = [f"{folder}/{name}" for folder in folders if folder]
+    candidates = [f"{folder}/{name}" for folder in env.get("PATH", "").split(":") if folder]
     return next((c for c in candidates if os.path.isfile(c)), None)
 
 
-def _start_program(fields: dict[str, Any], program: int, told_w: int) -> NoReturn:
+def _start_program(argv: list[str], env: dict[str, str], program: int, orders: socket.socket) -> NoReturn:
     """exec; goes on only to say why not."""
-    env = {os.fsencode(k): os.fsencode(v) for k, v in fields["env"]}
-    argv = [os.fsencode(word) for word in fields["argv"]]
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, programs expect to die of them
-        signal.signal(number, signal.SIG_DFL)
+    words = [os.fsencode(word) for word in argv]
+    variables = {os.fsencode(k): os.fsencode(v) for k, v in env.items()}
     try:
         if program >= 0:
-            syscalls.execveat(program, argv, [k + b"=" + v for k, v in env.items()])
-        path = _found(fields)
+            syscalls.execveat(program, words, [k + b"=" + v for k, v in variables.items()])
+        path = _found(argv[0], env)
         if path is None:
             raise FileNotFoundError(errno.ENOENT, "no such program")
-        os.execve(path, argv, env)  # noqa: S606 — there is no shell
+        os.execve(path, words, variables)  # noqa: S606 — there is no shell
     except OSError as error:
         code = error.errno or errno.EIO
-        text = f"fumehood: cannot start {fields['argv'][0]!r}: {os.strerror(code)}\n"
+        text = f"fumehood: cannot start {argv[0]!r}: {os.strerror(code)}\n"
         os.write(2, text.encode(errors="backslashreplace"))
-        os.write(told_w, str(code).encode())
+        wire.send(orders, {"not_started": code})
     os._exit(ENDED_BEFORE_RUNNING)

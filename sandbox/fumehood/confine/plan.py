@@ -49,6 +49,7 @@ _FULL_LAYERS: Final = (
     "cgroup-ns",
     "rootfs",
 )
+_LISTS: Final = ("layers", "devices", "folders", "python_path", "masks", "imports")
 _COMMON_LAYERS: Final = ("rlimits", "landlock", "capabilities", "no-new-privs", "seccomp", "supervisor")
 
 
@@ -170,6 +171,7 @@ class Plan:
     version: int = VERSION
     private: str = ""  # the private folder that the supervisor has made, where it is not in memory
     masks: tuple[str, ...] = field(default=())  # read-only again, inside something writable
+    imports: tuple[str, ...] = field(default=())  # modules that are loaded before the job comes
 
     def to_wire(self) -> dict[str, Any]:
         """A JSON object; `from_wire` reads it back."""
@@ -186,7 +188,7 @@ class Plan:
             raise ValueError(f"a plan of version {fields.get('version')!r}; this is version {VERSION}")
         binds = tuple(Bind(**{**b, "inode": tuple(b["inode"])}) for b in fields["binds"])
         pairs = {k: tuple(map(tuple, fields[k])) for k in ("links", "rlimits", "env")}
-        lists = {k: tuple(fields[k]) for k in ("layers", "devices", "folders", "python_path", "masks")}
+        lists = {k: tuple(fields[k]) for k in _LISTS}
         return cls(**{**fields, **pairs, **lists, "binds": binds})
 
 
@@ -245,6 +247,7 @@ def plan(profile: Profile, host: Host, *, tier: Tier = "full", workdir: Workdir 
         output_bytes=limits.output_bytes,
         timeout_s=limits.timeout_s,
         masks=workdir.masks if workdir else (),
+        imports=profile.imports if profile.python else (),
     )
 
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import stat
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -28,8 +29,8 @@ from fumehood.errors import ConfinementError
 
 if TYPE_CHECKING:
     from fumehood.confine.client import Spawner
+    from fumehood.confine.outcome import Tier
     from fumehood.confine.spec import Spec
-
 
 #: As root each is a descriptor in the one message to the spawner, which has room for few more.
 _MOST_MOUNTS: Final = syscalls.MOST_DESCRIPTORS - 13
@@ -78,6 +79,34 @@ class Order:
     at_end: Callable[[], None] | None = None
 
 
+class Kind:
+    """What jobs of one profile, tier and form share, in a sealed memory file: made once, sent each time."""
+
+    def __init__(self, profile: Profile, tier: Tier, *, is_source: bool, keeps_host: bool, abi: int) -> None:
+        alone = profile.model_copy(update={"read": (), "write": ()})
+        self.plan = plans.plan(alone, here(), tier=tier)
+        wanted = plans.filter_spec(self.plan, profile=profile, landlock_abi=abi, is_source=is_source)
+        observer = compile_observer(wanted)
+        setup = {
+            "plan": self.plan.to_wire(),
+            "program": base64.b64encode(compile_filter(wanted)).decode(),
+            "observer": base64.b64encode(observer).decode(),
+            "is_source": is_source,
+            "keeps_host": keeps_host,
+            "calls": observed_numbers() if observer else [],
+        }
+        body = json.dumps(setup, sort_keys=True).encode()
+        self.key = hashlib.sha256(body).hexdigest()
+        self.fd = syscalls.sealed_memfd(body)
+        weakref.finalize(self, os.close, self.fd)
+
+
+@lru_cache(maxsize=64)
+def _kind(profile_json: str, tier: Tier, *, is_source: bool, keeps_host: bool, abi: int) -> Kind:
+    profile = Profile.model_validate_json(profile_json)
+    return Kind(profile, tier, is_source=is_source, keeps_host=keeps_host, abi=abi)
+
+
 def order(spec: Spec, profile: Profile, *, spawner: Spawner, owned: contextlib.ExitStack) -> Order:
     """Everything about *spec* that the spawner needs. *owned* closes what was opened, once it is sent.
 
@@ -86,37 +115,36 @@ def order(spec: Spec, profile: Profile, *, spawner: Spawner, owned: contextlib.E
     """
     profile = masks.protected(profile, spec.workdir)
     workdir, at_end = _workdir(spec, profile, spawner, owned)
-    plan = plans.plan(profile, here(), tier=spec.tier, workdir=workdir)
-    plan, mounts = _with_mounts(plan, spawner, owned)
-    setup = _setup(spec, profile, plan, spawner)
-    is_shared = not (mounts or workdir or profile.read or profile.write)
+    sees_more = bool(workdir or profile.read or profile.write)
+    kind = _kind(
+        profile.model_dump_json(exclude={"read", "write"}),
+        spec.tier,
+        is_source=spec.source is not None,
+        keeps_host=sees_more and spec.tier == "full" and os.geteuid() != 0,
+        abi=spawner.landlock_abi,
+    )
+    own_plan, key = None, kind.key
+    mounts: tuple[int, ...] = ()
+    if sees_more:
+        own_plan = plans.plan(profile, here(), tier=spec.tier, workdir=workdir)
+        own_plan, mounts = _with_mounts(own_plan, spawner, owned)
+        key = "" if workdir or mounts or profile.write else _digest(kind.key, own_plan)
     fields = {
-        **setup,
-        "calls": observed_numbers() if setup["observer"] else [],
-        "key": _digest(setup) if is_shared else "",
+        "template": kind.key,
+        "key": key,
+        "plan": own_plan.to_wire() if own_plan else None,
         "argv": None if spec.argv is None else list(spec.argv),
         "args": list(spec.args),
         "env": list(spec.env.items()),
         "artifacts": list(spec.artifacts),
+        "stream": spec.on_output is not None,
         "timeout_s": (timeout_s := _timeout_s(spec, profile)),
     }
-    fds = [_stdin(spec.stdin, owned)]
+    fds = [kind.fd, _stdin(spec.stdin, owned)]
     if spec.source is not None:
         source = spec.source.encode() if isinstance(spec.source, str) else spec.source
         fds.append(_owned(syscalls.sealed_memfd(source), owned))
     return Order(fields, (*fds, *mounts), timeout_s, at_end)
-
-
-def _setup(spec: Spec, profile: Profile, plan: Plan, spawner: Spawner) -> dict[str, Any]:
-    """What a jail is made from, whatever job it will get."""
-    is_source = spec.source is not None
-    wanted = plans.filter_spec(plan, profile=profile, landlock_abi=spawner.landlock_abi, is_source=is_source)
-    return {
-        "plan": plan.to_wire(),
-        "program": _text(compile_filter(wanted)),
-        "observer": _text(compile_observer(wanted)),
-        "is_source": is_source,
-    }
 
 
 def _owned(fd: int, owned: contextlib.ExitStack) -> int:
@@ -124,17 +152,17 @@ def _owned(fd: int, owned: contextlib.ExitStack) -> int:
     return fd
 
 
+@lru_cache(maxsize=1)
+def _nothing() -> int:
+    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+
 def _stdin(body: bytes, owned: contextlib.ExitStack) -> int:
-    fd = syscalls.sealed_memfd(body) if body else os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    return _owned(fd, owned)
+    return _owned(syscalls.sealed_memfd(body), owned) if body else _nothing()
 
 
-def _text(program: bytes) -> str:
-    return base64.b64encode(program).decode()
-
-
-def _digest(setup: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(setup, sort_keys=True).encode()).hexdigest()
+def _digest(template: str, plan: Plan) -> str:
+    return hashlib.sha256(template.encode() + json.dumps(plan.to_wire(), sort_keys=True).encode()).hexdigest()
 
 
 def _timeout_s(spec: Spec, profile: Profile) -> float:

@@ -16,6 +16,12 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _SHARED_MEMORY: Final = (b"/dev/zero", b"[anon_shmem:")
 
 
+def pid_of(pidfd: int) -> int:
+    """The number of the process that *pidfd* holds, as /proc here has it; -1 if it was collected."""
+    with open(f"/proc/self/fdinfo/{pidfd}", "rb") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(b"Pid:"))
+
+
 def children(pid: int) -> list[int]:
     """Direct children of *pid*; none if it has ended."""
     found: list[int] = []
@@ -34,6 +40,15 @@ def descendants(pid: int) -> list[int]:
         found += waiting
         waiting = [grandchild for child in waiting for grandchild in children(child)]
     return found
+
+
+def is_zombie(pid: int) -> bool:
+    """True if *pid* has ended and nobody has collected it."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] == b"Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def memory_bytes(pid: int) -> int:

@@ -1,15 +1,18 @@
 """The root file system of a jail: built from detached mounts below an empty memory file system, then entered.
 
-Runs in the jail's first process, which has every right inside its own namespaces and none outside.
+`build` runs once in a template. Each clone of it then either adds private folders to its copy of that root,
+or, where its job sees folders of the host, moves into a root of its own. Both run with every right inside
+the jail's namespaces and none outside.
 """
 
 # between two system calls there is no room for path objects
-# ruff: noqa: PTH102, PTH103, PTH106, PTH112, PTH120, PTH211
+# ruff: noqa: PTH102, PTH103, PTH112, PTH115, PTH120, PTH211
 
 from __future__ import annotations
 
-import contextlib
 import os
+import signal
+from collections.abc import Iterable
 from typing import Final
 
 from fumehood.confine import syscalls
@@ -17,63 +20,157 @@ from fumehood.confine.plan import Bind, Plan
 
 _SAFE: Final = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
 _DEVICE_SAFE: Final = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC
-_NOEXEC: Final = syscalls.MOUNT_ATTR_NOEXEC
 _RDONLY: Final = syscalls.MOUNT_ATTR_RDONLY
+_NO_PROGRAMS: Final = _SAFE | syscalls.MOUNT_ATTR_NOEXEC
+_MOUNT_SAFE: Final = syscalls.MS_NOSUID | syscalls.MS_NODEV
+_HOST: Final = "/.host"
+_ROOT_OPTIONS: Final = "mode=755,size=1m,nr_inodes=4096"
 
 
-def build(plan: Plan, mounts: tuple[int, ...]) -> None:
-    """Collect every mount as a detached tree, attach them below an empty memory file system, and move in."""
-    syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
-    trees = [(bind.path, _tree(bind, mounts, plan)) for bind in plan.binds]
-    devices = [(path, _device(path)) for path in plan.devices]
+def build(plan: Plan, *, keeps_host: bool) -> bool:
+    """The root that all jails of *plan* start from; move in. True if a /proc could be mounted.
+
+    With *keeps_host* the old root stays below /.host, until a clone has taken from it what its job may see.
+    """
+    syscalls.mount("", "/", flags=syscalls.MS_REC | syscalls.MS_SLAVE)
+    trees = [(bind.path, _bound(bind.path, bind, plan)) for bind in plan.binds]
+    trees += [(path, _tree(path, _DEVICE_SAFE)) for path in plan.devices]
     base = "/tmp" if os.path.isdir("/tmp") else "/usr"  # noqa: S108 — only a place to mount over
-    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
-    syscalls.mount("jail", base, kind="tmpfs", flags=flags, data="mode=755,size=1m,nr_inodes=4096")
-    _private_folders(base, plan)
-    for path, tree in trees + devices:
+    syscalls.mount("jail", base, kind="tmpfs", flags=_MOUNT_SAFE, data=_ROOT_OPTIONS)
+    for path in ("/proc", *plan.folders, *((_HOST,) if keeps_host else ())):
+        os.makedirs(base + path, exist_ok=True)
+    for path, tree in trees:
         _attach(base, path, tree)
     for path, target in plan.links:
         os.symlink(target, base + path)
     _links_in_dev(base)
-    _mount_proc(base)
+    has_proc = _mount_empty_proc(base + "/proc")
     syscalls.mount_setattr(base, attrs=_RDONLY, recursive=False)
+    _enter(base, old=_HOST if keeps_host else "")
+    return has_proc
+
+
+def _enter(base: str, *, old: str = "") -> None:
+    """Make *base* the root; the one before is gone, or lies below *old*."""
     os.chdir(base)
-    syscalls.pivot_root(".", ".")
-    syscalls.umount(".")
+    syscalls.pivot_root(".", f".{old}" if old else ".")
+    if not old:
+        syscalls.umount(".")
     os.chdir("/")
 
 
-def _private_folders(base: str, plan: Plan) -> None:
-    """All of one memory file system, so that its size and inodes bound them together."""
-    store = base + "/store"
-    os.mkdir(store)
-    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | (0 if plan.exec else syscalls.MS_NOEXEC)
-    options = f"mode=700,size={plan.disk_bytes},nr_inodes={plan.inodes}"
-    syscalls.mount("private", store, kind="tmpfs", flags=flags, data=options)
-    for number, path in enumerate(plan.folders):
-        os.mkdir(f"{store}/{number}", 0o700)
+def add_private(plan: Plan, *, has_proc: bool) -> None:
+    """In a clone: private folders, and a /proc of this jail's processes only."""
+    paths = [bind.path for bind in plan.binds if _is_in_any(bind.path, plan.folders)]
+    covered = [(path, syscalls.open_tree(path, clone=True)) for path in paths]
+    _private_folders("", plan)
+    _attach_all("", covered)
+    if has_proc:
+        tree = _new_proc()
+        syscalls.umount("/proc")  # the template's, in which nobody is
+        syscalls.move_mount(tree, "/proc")
+        os.close(tree)
+
+
+def rebuild(plan: Plan, base_plan: Plan, mounts: tuple[int, ...], *, has_proc: bool) -> None:
+    """In a clone whose job sees more of the host than the template does: a root of its own."""
+    proc = _new_proc() if has_proc else -1
+    known = {(bind.path, bind.writable) for bind in base_plan.binds}
+    more = [bind for bind in plan.binds if (bind.path, bind.writable) not in known]
+    first, last = _taken_along(base_plan, more, without=("/proc", *plan.folders, *base_plan.folders))
+    links = [(path, os.readlink(path)) for path, _ in base_plan.links]
+    host = os.open(_HOST, os.O_PATH | os.O_CLOEXEC) if os.path.isdir(_HOST) else -1
+    last += [(bind.path, _wanted_tree(bind, plan, mounts, host)) for bind in more]
+    base = plan.folders[0]
+    syscalls.mount("jail", base, kind="tmpfs", flags=_MOUNT_SAFE, data=_ROOT_OPTIONS)
+    _attach_all(base, first)
+    for path, target in links:
+        os.symlink(target, base + path)
+    for path in ("/proc", *plan.folders):
         os.makedirs(base + path, exist_ok=True)
+    _private_folders(base, plan)
+    _attach_all(base, last)
+    if proc >= 0:
+        syscalls.move_mount(proc, base + "/proc")
+        os.close(proc)
+    syscalls.mount_setattr(base, attrs=_RDONLY, recursive=False)
+    _enter(base)
+    if host >= 0:
+        os.close(host)
+
+
+def _taken_along(
+    base_plan: Plan, more: list[Bind], *, without: tuple[str, ...]
+) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """Copies of what the template shows: whole folders of its root; single ones where *more* comes between.
+
+    The second list has those that one of *more* would cover.
+    """
+    shown = (*(bind.path for bind in base_plan.binds), *base_plan.devices)
+    touched = {_top(bind.path) for bind in more} | {top for path in without if (top := _top(path)) == path}
+    whole = {_top(path) for path in shown} - touched
+    single = [path for path in shown if _top(path) in touched]
+    later = (*without, *(bind.path for bind in more))
+    covered = {path for path in single if _is_in_any(path, later)}
+    first = [
+        (path, syscalls.open_tree(path, clone=True)) for path in (*whole, *single) if path not in covered
+    ]
+    return first, [(path, syscalls.open_tree(path, clone=True)) for path in covered]
+
+
+def _top(path: str) -> str:
+    return "/" + path.split("/")[1]
+
+
+def _is_in_any(path: str, folders: Iterable[str]) -> bool:
+    return any(path.startswith(folder.rstrip("/") + "/") for folder in folders)
+
+
+def _attach_all(base: str, trees: Iterable[tuple[str, int]]) -> None:
+    for path, tree in sorted(trees):  # parents before what lies inside them
+        _attach(base, path, tree)
+
+
+def _private_folders(base: str, plan: Plan) -> None:
+    """All of one memory file system, so that its size and inodes bound them together.
+
+    It is mounted where the first of them will be, which then covers it.
+    """
+    store = base + plan.folders[0]
+    options = f"mode=700,size={plan.disk_bytes},nr_inodes={plan.inodes}"
+    flags = _MOUNT_SAFE | (0 if plan.exec else syscalls.MS_NOEXEC)
+    syscalls.mount("private", store, kind="tmpfs", flags=flags, data=options)
+    for number in range(len(plan.folders)):
+        os.mkdir(f"{store}/{number}", 0o700)
+    for number, path in reversed(list(enumerate(plan.folders))):
         syscalls.mount(f"{store}/{number}", base + path, flags=syscalls.MS_BIND)
-    syscalls.umount(store)
-    os.rmdir(store)
 
 
-def _tree(bind: Bind, mounts: tuple[int, ...], plan: Plan) -> int:
-    """Where no program may be started, none is mapped from what can be written either."""
+def _wanted_tree(bind: Bind, plan: Plan, mounts: tuple[int, ...], host: int) -> int:
     if bind.handle >= 0:
         return mounts[bind.handle]
-    tree = syscalls.open_tree(bind.path, clone=True)
+    handle = syscalls.open_path(host, bind.path.lstrip("/"))
+    try:
+        return _bound(handle, bind, plan)
+    finally:
+        os.close(handle)
+
+
+def _bound(where: str | int, bind: Bind, plan: Plan) -> int:
+    """A copy of *bind*, if that is still what it was. Where no program may be started, none is mapped from
+    what can be written either."""
+    kept = _RDONLY if not bind.writable else 0 if plan.exec else syscalls.MOUNT_ATTR_NOEXEC
+    tree = _tree(where, _SAFE | kept)
     status = os.fstat(tree)
     if bind.inode != (0, 0) and bind.inode != (status.st_dev, status.st_ino):
         raise OSError(f"{bind.path} is not the folder that was asked for: it was replaced meanwhile")
-    kept = _RDONLY if not bind.writable else 0 if plan.exec else _NOEXEC
-    syscalls.mount_setattr(tree, attrs=_SAFE | kept)
     return tree
 
 
-def _device(path: str) -> int:
-    tree = syscalls.open_tree(path, clone=True)
-    syscalls.mount_setattr(tree, attrs=_DEVICE_SAFE)
+def _tree(where: str | int, attrs: int) -> int:
+    """A detached copy of the mounts at *where*."""
+    tree = syscalls.open_tree(where, clone=True)
+    syscalls.mount_setattr(tree, attrs=attrs, propagation=syscalls.MS_PRIVATE)
     return tree
 
 
@@ -99,9 +196,22 @@ def _links_in_dev(base: str) -> None:
         os.symlink(f"/proc/self/fd{target}", f"{base}/dev/{name}")
 
 
-def _mount_proc(base: str) -> None:
-    """Only the jail's own processes; none at all where the host masks its /proc and refuses a fresh one."""
-    os.makedirs(base + "/proc", exist_ok=True)
-    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
-    with contextlib.suppress(PermissionError):
-        syscalls.mount("proc", base + "/proc", kind="proc", flags=flags, data="subset=pid")
+def _mount_empty_proc(target: str) -> bool:
+    """A /proc of a process namespace in which nobody is: the kernel lets nobody mount one who sees none.
+
+    False where the host masks its own, and so refuses a fresh one.
+    """
+    pid, pidfd = syscalls.clone(syscalls.CLONE_NEWPID | signal.SIGCHLD)
+    if not pid:
+        code = 1
+        try:
+            syscalls.mount("proc", target, kind="proc", flags=_MOUNT_SAFE | syscalls.MS_NOEXEC)
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(pidfd)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def _new_proc() -> int:
+    return syscalls.new_mount("proc", attrs=_NO_PROGRAMS, subset="pid")

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import os
 import resource
+import select
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,13 +49,16 @@ def last_words(channel: socket.socket) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What the supervisor sends first: the plan, both filters, and detached mounts of the caller's."""
+    """What the supervisor sends a template first: the plan that its jails share, and both filters.
+
+    With `keeps_host` the host's files stay in reach of the clones, which show some of them to their jobs.
+    """
 
     plan: Plan
     program: bytes
     observer: bytes
     is_source: bool
-    mounts: tuple[int, ...]
+    keeps_host: bool
 
     @classmethod
     def receive(cls, channel: socket.socket) -> Setup:
@@ -62,14 +66,45 @@ class Setup:
         message = wire.receive(channel)
         if message is None:
             os._exit(ENDED_BEFORE_RUNNING)
-        fields, fds = message
+        fields, _ = message
         return cls(
             plan=Plan.from_wire(fields["plan"]),
             program=base64.b64decode(fields["program"]),
             observer=base64.b64decode(fields["observer"]),
             is_source=fields["is_source"],
-            mounts=tuple(fds),
+            keeps_host=fields["keeps_host"],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a job's process is cloned with.
+
+    `host_proc` is a handle of the host's /proc, for the maps of users; `own_pidfd` leads back to the
+    template's own pid namespace, -1 where there is none.
+    """
+
+    setup: Setup
+    host_proc: int
+    has_proc: bool
+    active: tuple[str, ...]
+    own_pidfd: int
+
+
+def write_map(proc: int, name: str, text: str) -> None:
+    """Write /proc/self/*name* of this process; *proc* is a handle of a /proc that knows it."""
+    fd = os.open(f"self/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def is_hung_up(channel: socket.socket) -> bool:
+    """True if the other side is gone."""
+    poll = select.poll()
+    poll.register(channel, 0)
+    return bool(poll.poll(0))
 
 
 def set_limit(name: str, value: int) -> None:

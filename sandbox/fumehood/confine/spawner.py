@@ -12,24 +12,16 @@ May not know: profiles, policies, where the application keeps anything.
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
-import selectors
 import signal
 import socket
-import time
 import traceback
-from collections.abc import Callable
-from functools import partial
-from typing import Final, NoReturn
+from typing import NoReturn
 
-from fumehood.confine import jail, landlock, procs, root, syscalls, wire
-from fumehood.confine.jobs import Jail, Job, Keep, Setup
+from fumehood.confine import folders, landlock, procs, root, syscalls, template, wire
 from fumehood.confine.layers import REMEDIES
+from fumehood.confine.supervisor import Supervisor
 from fumehood.errors import ConfinementError
-
-_READ_BYTES: Final = 1 << 16
-_MOST_WARM: Final = 4
 
 
 def main(client_fd: int) -> NoReturn:
@@ -47,20 +39,43 @@ def main(client_fd: int) -> NoReturn:
         wire.send(client, {"error": str(error).partition(" (layer: ")[0], "layer": error.layer})
         os._exit(1)
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    zygote, zygote_pid = _start_zygote(keep_out=(client_fd, *standing.fds))
+    keeper = os.pidfd_open(os.getpid())
+    supervisor_pid = os.fork()
+    if supervisor_pid:
+        client.close()
+        _keep(supervisor_pid, close=(keeper, *standing.fds))
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    zygote, zygote_pid = _start_zygote(keep_out=(client_fd, keeper, *standing.fds))
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     syscalls.set_name("fumehood-spawn")
-    facts = {"identity": standing.identity, "landlock": landlock.abi()}
-    wire.send(client, facts, fds=standing.fds)
-    for fd in standing.fds:
+    myself = os.pidfd_open(os.getpid())
+    facts = {"identity": standing.identity, "landlock": landlock.abi(), "pid": os.getpid()}
+    wire.send(client, facts, fds=(myself, *standing.fds))
+    for fd in (myself, *standing.fds):
         os.close(fd)
     try:
-        Spawner(client, zygote, zygote_pid).serve()
+        Supervisor(client, keeper, zygote, zygote_pid).serve()
     except BaseException:  # noqa: BLE001 — a fault of ours: said to the caller, and every job dies with us
         with contextlib.suppress(OSError):
             wire.send(client, {"crashed": traceback.format_exc()})
     finally:
         os._exit(1)
+
+
+def _keep(supervisor: int, *, close: tuple[int, ...]) -> NoReturn:
+    """Wait for the supervisor's end; then, as its orphans are ours, until nobody is left."""
+    syscalls.set_name("fumehood-keeper")
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    for fd in close:
+        os.close(fd)
+    while os.wait()[0] != supervisor:
+        pass
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            procs.kill_all(procs.descendants(os.getpid()))
+            os.wait()
+    folders.remove_all()
+    os._exit(0)
 
 
 def _forget_the_callers_ways() -> None:
@@ -108,7 +123,7 @@ def _reserve_low_descriptors() -> None:
 
 
 def _start_zygote(*, keep_out: tuple[int, ...]) -> tuple[socket.socket, int]:
-    """A process that knows nothing and forks a jail for each socket it is given."""
+    """A process that knows nothing and forks a template for each socket it is given."""
     ours, its = wire.pair()
     pid = os.fork()
     if not pid:
@@ -123,8 +138,6 @@ def _start_zygote(*, keep_out: tuple[int, ...]) -> tuple[socket.socket, int]:
 
 def _be_zygote(requests: socket.socket) -> NoReturn:
     syscalls.set_name("fumehood-zygote")
-    gc.collect()
-    gc.freeze()  # a collection in a child would otherwise write to, and so copy, every page of this
     while True:
         body, fds = syscalls.receive_message(requests)
         if not body:
@@ -135,206 +148,10 @@ def _be_zygote(requests: socket.socket) -> NoReturn:
         if not pid:
             requests.close()
             os.close(go_w)
-            jail.outer(socket.socket(fileno=channel_fd), go_r)
+            template.outer(socket.socket(fileno=channel_fd), go_r)
         os.close(channel_fd)
         os.close(go_r)
         os.waitpid(pid, 0)  # only now is `outer` nobody's parent any more
         with contextlib.suppress(BrokenPipeError):
-            os.write(go_w, b"g")
+            os.write(go_w, b"gg")  # to the template and its anchor
         os.close(go_w)
-
-
-# --- the supervisor ------------------------------------------------------------------------------------
-
-
-class Spawner:
-    """The event loop: starts jails, gives them jobs, watches, kills, reports."""
-
-    def __init__(self, client: socket.socket, zygote: socket.socket, zygote_pid: int) -> None:
-        self._client = client
-        self._zygote = zygote
-        self._zygote_pid = zygote_pid
-        self._jails: list[Jail] = []
-        self._warm: dict[str, list[Jail]] = {}
-        self._selector = selectors.EpollSelector()
-
-    def serve(self) -> NoReturn:
-        """Until the client is gone or the zygote is."""
-        self._watch(self._client.fileno(), self._on_client)
-        self._watch(self._zygote.fileno(), self._end)  # it never speaks: this is its end
-        while True:
-            for key, _ in self._selector.select(self._patience_s()):
-                if self._selector.get_map().get(key.fd) is key:  # not closed by an earlier one
-                    key.data()
-            now = time.monotonic()
-            for job in self._jobs():
-                job.check(now)
-
-    def _jobs(self) -> list[Job]:
-        return [jail_.job for jail_ in self._jails if jail_.job]
-
-    def _patience_s(self) -> float | None:
-        now = time.monotonic()
-        return min((job.patience_s(now) for job in self._jobs()), default=None)
-
-    def _watch(self, fd: int, callback: Callable[[], object]) -> None:
-        self._selector.register(fd, selectors.EVENT_READ, callback)
-
-    def _forget(self, fd: int) -> None:
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(fd)
-
-    # --- the client ------------------------------------------------------------------------------------
-
-    def _on_client(self) -> None:
-        message = wire.receive(self._client)
-        if message is None:
-            self._end()
-        self._start(Job(*message))
-
-    def _end(self) -> NoReturn:
-        """Kill everything and go. In a pid namespace the first process takes all others along."""
-        for jail_ in self._jails:
-            jail_.kill()
-        self._jails, doomed = [], self._jails
-        self._sweep()
-        for jail_ in doomed:
-            jail_.remove_private_folder()
-        os._exit(0)
-
-    # --- jails and jobs --------------------------------------------------------------------------------
-
-    def _start(self, job: Job) -> None:
-        waiting = self._warm.get(job.key, [])
-        jail_ = waiting.pop() if waiting and not waiting[-1].error else self._new_jail(job.setup)
-        self._watch(job.reply.fileno(), lambda: self._on_reply(job))
-        job.begin(jail_)
-        for stream in job.streams:
-            self._watch(stream.fd, partial(self._on_output, job, stream))
-
-    def _new_jail(self, setup: Setup) -> Jail:
-        jail_ = Jail(setup)
-        self._jails.append(jail_)
-        self._watch(jail_.channel.fileno(), lambda: self._on_jail(jail_))
-        jail_.send_setup()
-        its = jail_.hand_over()
-        syscalls.send_message(self._zygote, b"fork", fds=(its,))
-        os.close(its)
-        return jail_
-
-    def _on_reply(self, job: Job) -> None:
-        """The caller speaks only to say stop; when it hangs up nobody waits any more."""
-        if wire.receive(job.reply) is None:
-            self._forget(job.reply.fileno())
-        job.stop("stopped")
-
-    def _on_jail(self, jail_: Jail) -> None:
-        try:
-            message = wire.receive(jail_.channel, flags=socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return
-        if message is None:
-            self._forget(jail_.channel.fileno())
-            jail_.hung_up = True
-            if not jail_.pid:
-                self._finish(jail_)
-            return
-        jail_.take(*message)
-        if "status" in message[0] and jail_.job:
-            self._conclude(jail_, jail_.job)
-        if "pid" in message[0]:
-            self._watch(jail_.pidfd, lambda: self._on_exit(jail_))
-        if jail_.observer and jail_.observer.fd not in self._selector.get_map():
-            self._watch(jail_.observer.fd, lambda: self._on_held(jail_))
-
-    def _on_held(self, jail_: Jail) -> None:
-        observer, job = jail_.observer, jail_.job
-        if observer is None or job is None:
-            return
-        try:
-            attempt = observer.handle()
-        except OSError:  # the listener has nobody left to listen to
-            self._forget(observer.fd)
-            return
-        if attempt:
-            job.tell(attempt)
-
-    def _on_output(self, job: Job, stream: Keep) -> None:
-        if not stream.read(_READ_BYTES):
-            self._forget(stream.fd)
-            stream.close()
-        elif stream.is_over:
-            job.stop("output")
-
-    def _on_exit(self, jail_: Jail) -> None:
-        self._forget(jail_.pidfd)
-        self._hear(jail_)
-        jail_.reap()
-        self._finish(jail_)
-
-    def _hear(self, jail_: Jail) -> None:
-        """Everything that it has said so far."""
-        while not jail_.hung_up:
-            try:
-                message = wire.receive(jail_.channel, flags=socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return
-            if message is None:
-                jail_.hung_up = True
-            else:
-                jail_.take(*message)
-
-    def _finish(self, jail_: Jail) -> None:
-        """Its first process is gone, and with it everything in it."""
-        self._jails.remove(jail_)
-        for fd in jail_.descriptors():
-            self._forget(fd)
-        if not jail_.is_isolated:
-            self._sweep()
-        if jail_.job:
-            self._conclude(jail_, jail_.job)
-        for waiting in self._warm.values():
-            if jail_ in waiting:
-                waiting.remove(jail_)
-        jail_.close()
-
-    def _conclude(self, jail_: Jail, job: Job) -> None:
-        """The job and all that it left behind have ended: answer. The jail's first process ends by itself."""
-        jail_.job = None
-        for stream in job.streams:
-            if stream.fd >= 0:
-                self._forget(stream.fd)
-                while not stream.is_over and stream.read(_READ_BYTES):
-                    pass
-                stream.close()
-        if any(stream.is_over for stream in job.streams):
-            job.stopped = job.stopped or "output"
-        self._forget(job.reply.fileno())
-        jail_.remove_private_folder()
-        job.report()
-        if job.key and not jail_.error and not self._warm.get(job.key):
-            self._prepare(job)
-
-    def _prepare(self, job: Job) -> None:
-        """One jail ahead for the next job of this kind; the one least used makes room."""
-        while sum(map(len, self._warm.values())) >= _MOST_WARM:
-            oldest = next(key for key, waiting in self._warm.items() if waiting)
-            self._warm.pop(oldest)[0].kill()
-        self._warm.setdefault(job.key, []).append(self._new_jail(job.setup))
-
-    def _sweep(self) -> None:
-        """Processes that lost their jail's first process are ours now: kill and reap until there are none."""
-        while strays := self._strays():
-            procs.kill_all([pid for stray in strays for pid in procs.descendants(stray)] + strays)
-            for pid in strays:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, 0)
-
-    def _strays(self) -> list[int]:
-        """Our children that are no jail's first process. Listed before the jails are heard: one that became
-        our child has said its number before."""
-        children = procs.children(os.getpid())
-        for jail_ in [jail_ for jail_ in self._jails if not jail_.pid]:
-            self._on_jail(jail_)
-        known = {jail_.pid for jail_ in self._jails} | {self._zygote_pid}
-        return [pid for pid in children if pid not in known]

@@ -21,7 +21,9 @@ class Spec:
 
     `read`, `write` and `limits` extend the profile as `profile.extend` allows; `forbidden_paths` may not be
     touched by any of them nor by `workdir`. `artifacts` are patterns of files to collect from the working
-    folder when the job has ended. `on_attempt` is called by whoever waits, as attempts are seen.
+    folder when the job has ended. `on_attempt` is called by whoever waits, as attempts are seen; so is
+    `on_output`, with "stdout" or "stderr" and a piece of it, as it comes. With `strip_ansi` terminal control
+    sequences are taken out of both, there and in the outcome.
     """
 
     argv: Sequence[str] | None = None
@@ -39,3 +41,5 @@ class Spec:
     forbidden_paths: Sequence[str] = ()
     artifacts: Sequence[str] = ()
     on_attempt: Callable[[Attempt], None] | None = None
+    on_output: Callable[[str, bytes], None] | None = None
+    strip_ansi: bool = False

@@ -20,6 +20,9 @@ from typing import Final
 
 # --- constants -------------------------------------------------------------------------------------
 
+CLONE_VM: Final = 0x00000100
+CLONE_FILES: Final = 0x00000400
+CLONE_PIDFD: Final = 0x00001000
 CLONE_PARENT: Final = 0x00008000
 CLONE_NEWNS: Final = 0x00020000
 CLONE_NEWCGROUP: Final = 0x02000000
@@ -107,6 +110,7 @@ _libc.syscall.restype = ctypes.c_long
 #: For the one call that returns twice: the interpreter's lock stays held, so that the child has it too.
 _libc_locked = ctypes.PyDLL(None, use_errno=True)
 _libc_locked.syscall.restype = ctypes.c_long
+_IDLE_STACK: Final = (ctypes.c_longlong * 2048)()
 
 
 def machine() -> str:
@@ -152,14 +156,37 @@ def unshare(flags: int) -> None:
     _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
-def clone(flags: int) -> int:
-    """clone(2) as fork(2) with *flags*; 0 in the child, which must have been its process's only thread.
+def clone(flags: int) -> tuple[int, int]:
+    """clone(2) as fork(2) with *flags*: the child's number, and a pidfd. The child gets 0 and nothing.
 
-    No handler of Python's or the C library's runs in the child: it may compute, make system calls and fork.
+    The caller must be its process's only thread. No handler of Python's or the C library's runs in the
+    child: it may compute, make system calls and fork.
     """
-    zeros = [ctypes.c_long(0)] * 4
+    pidfd = ctypes.c_int(-1)
+    words = ctypes.c_long(flags | CLONE_PIDFD), ctypes.c_long(0), ctypes.byref(pidfd)
     number = ctypes.c_long(_NUMBERS[machine()]["clone"])
-    return _checked(int(_libc_locked.syscall(number, ctypes.c_long(flags), *zeros)), "clone")
+    pid = _checked(int(_libc_locked.syscall(number, *words, ctypes.c_long(0), ctypes.c_long(0))), "clone")
+    return pid, pidfd.value
+
+
+def start_idle_init(flags: int) -> int:
+    """Start the first process of new namespaces, which only waits to be killed. Answers its pidfd.
+
+    It shares this process's memory, which it never writes, and stands in the C library's pause(3) on a stack
+    that all such processes share: none of them ever returns from it. So no signal may have a handler here.
+    With SIGCHLD ignored here, orphans that it inherits are collected by the kernel.
+    """
+    pidfd = ctypes.c_int(-1)
+    flags |= CLONE_VM | CLONE_FILES | CLONE_PIDFD
+    pause = ctypes.cast(_libc.pause, ctypes.c_void_p)
+    top = ctypes.c_void_p(ctypes.addressof(_IDLE_STACK) + ctypes.sizeof(_IDLE_STACK) // 16 * 16 - 64)
+    _checked(_libc.clone(pause, top, ctypes.c_int(flags), None, ctypes.byref(pidfd)), "clone")
+    return pidfd.value
+
+
+def setns(fd: int, flags: int) -> None:
+    """setns(2)."""
+    _checked(_libc.setns(ctypes.c_int(fd), ctypes.c_int(flags)), "setns")
 
 
 def mount(source: str, target: str, *, kind: str = "", flags: int = 0, data: str = "") -> None:
@@ -216,11 +243,13 @@ def move_mount(tree_fd: int, target: str) -> None:
     call("move_mount", tree_fd, empty, AT_FDCWD, where, MOVE_MOUNT_F_EMPTY_PATH)
 
 
-def mount_setattr(where: str | int, *, attrs: int, userns_fd: int = 0, recursive: bool = True) -> None:
+def mount_setattr(
+    where: str | int, *, attrs: int, userns_fd: int = 0, propagation: int = 0, recursive: bool = True
+) -> None:
     """Set attributes on the mount at a path or on a detached mount's descriptor."""
     flags = AT_RECURSIVE if recursive else 0
     fd, path = (where, b"") if isinstance(where, int) else (AT_FDCWD, os.fsencode(where))
-    wanted = ctypes.create_string_buffer(struct.pack("=QQQQ", attrs, 0, 0, userns_fd), 32)
+    wanted = ctypes.create_string_buffer(struct.pack("=QQQQ", attrs, 0, propagation, userns_fd), 32)
     flags |= AT_EMPTY_PATH if not path else 0
     call("mount_setattr", fd, ctypes.c_char_p(path), flags, ctypes.byref(wanted), 32)
 

@@ -1,0 +1,59 @@
+"""Reading what a job left, in a process of its own: its folder may be large, slow, or not answer at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from fumehood.confine import artifacts, folders, syscalls, wire
+
+if TYPE_CHECKING:
+    from fumehood.confine.jobs import Job
+
+_PATIENCE_S: Final = 30.0
+
+
+class Collector:
+    """A process that reads a job's artifacts, and the job that is answered when it has."""
+
+    def __init__(self, job: Job, folder: int, private: str) -> None:
+        self.job = job
+        self._private = private  # a folder that was made for the job alone: to be removed when it is read
+        self.channel, its = wire.pair()
+        self.until = time.monotonic() + _PATIENCE_S
+        self._pid = os.fork()
+        if not self._pid:
+            _collect(its, folder, job.artifacts)
+        its.close()
+
+    @property
+    def pid(self) -> int:
+        """Its process id, while it is ours."""
+        return self._pid
+
+    def finish(self) -> tuple[int, ...]:
+        """What it has found, if it is ready; it is gone afterwards, ready or not."""
+        found: list[int] = []
+        with contextlib.suppress(OSError):
+            message = wire.receive(self.channel, flags=socket.MSG_DONTWAIT)
+            found = message[1] if message else []
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        self.channel.close()
+        if self._private:
+            folders.remove(self._private)
+        return tuple(found)
+
+
+def _collect(channel: socket.socket, folder: int, patterns: Sequence[str]) -> NoReturn:
+    try:
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        syscalls.close_from(3, keep=(channel.fileno(), folder))
+        wire.send(channel, {"artifacts": True}, fds=(artifacts.collect(folder, patterns),))
+    finally:
+        os._exit(0)

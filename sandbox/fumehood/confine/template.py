@@ -1,0 +1,174 @@
+"""A process that holds a jail's world made ready, and clones a job's process from it for each job.
+
+What jobs of one kind share is done once, here: namespaces, the root file system, the loaded modules. A clone
+gets process and mount namespaces, private folders and a user namespace of its own. No job ever runs here, so
+no job's memory ever holds another job's data.
+
+    outer     takes the namespaces and forks the two below; ends at once
+    anchor    process 1 of the template's pid namespace: when it dies, all jobs of this kind die
+    template  builds the root, loads modules, and clones `job` (module `jail`) whenever it is asked
+
+Each job's own pid namespace has an idle first process that only the supervisor kills: see
+`syscalls.start_idle_init`. The jobs themselves are the supervisor's children, which collects them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import Final, NoReturn
+
+from fumehood.confine import jail, pyjob, rootfs, syscalls, wire
+from fumehood.confine.plan import INSIDE_ID, Plan
+from fumehood.confine.setup import Setup, World, is_hung_up, last_words, layer, write_map
+
+_NAMESPACES: Final = (
+    ("user-ns", syscalls.CLONE_NEWUSER),
+    ("mount-ns", syscalls.CLONE_NEWNS),
+    ("pid-ns", syscalls.CLONE_NEWPID),
+    ("net-ns", syscalls.CLONE_NEWNET),
+    ("ipc-ns", syscalls.CLONE_NEWIPC),
+    ("uts-ns", syscalls.CLONE_NEWUTS),
+    ("cgroup-ns", syscalls.CLONE_NEWCGROUP),
+)
+_CHILD_OF_THE_SUPERVISOR: Final = syscalls.CLONE_PARENT | signal.SIGCHLD
+
+
+def outer(channel: socket.socket, go_fd: int) -> NoReturn:
+    """Take the namespaces, become the template. Never returns."""
+    with last_words(channel):
+        setup = Setup.receive(channel)
+        host_proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)  # or /proc/self/uid_map belongs to root
+        is_isolated = setup.plan.tier == "full"
+        if is_isolated:
+            _enter_namespaces(host_proc)
+        with layer("processes"):
+            anchor = os.fork() if is_isolated else 0
+            if is_isolated and not anchor:
+                _anchor(channel, go_fd, host_proc)
+            pid = os.fork()
+        if not pid:
+            _template(channel, setup, host_proc, go_fd)
+        wire.send(channel, {"pid": pid, "anchor": anchor})
+    os._exit(0)
+
+
+def _enter_namespaces(host_proc: int) -> None:
+    """All at once; where that fails, one by one, to say which the host refuses."""
+    uid, gid = os.geteuid(), os.getegid()
+    try:
+        syscalls.unshare(sum(flag for _, flag in _NAMESPACES))
+    except OSError:
+        for name, flag in _NAMESPACES:
+            with layer(name):
+                syscalls.unshare(flag)
+    with layer("user-ns"):
+        write_map(host_proc, "setgroups", "deny")
+        write_map(host_proc, "uid_map", f"{INSIDE_ID} {uid} 1")
+        write_map(host_proc, "gid_map", f"{INSIDE_ID} {gid} 1")
+    with layer("uts-ns"):
+        socket.sethostname("jail")
+
+
+def _wait_for_go(channel: socket.socket, go_fd: int) -> None:
+    """`outer` must have ended for good before: its end would otherwise count as the supervisor's."""
+    if os.read(go_fd, 1) != b"g":
+        os._exit(0)
+    os.close(go_fd)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if is_hung_up(channel):
+        os._exit(0)
+
+
+def _anchor(channel: socket.socket, go_fd: int, host_proc: int) -> NoReturn:
+    with last_words(channel):
+        _wait_for_go(channel, go_fd)
+        syscalls.set_name("fumehood-anchor")
+        os.close(host_proc)
+        os.close(channel.detach())
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        while True:
+            signal.pause()
+
+
+def _template(channel: socket.socket, setup: Setup, host_proc: int, go_fd: int) -> NoReturn:
+    with last_words(channel):
+        _wait_for_go(channel, go_fd)
+        syscalls.set_name("fumehood-jail")
+        world = _made_ready(setup, host_proc)
+        wire.send(channel, {"ready": True})
+        while True:
+            _clone(channel, world)
+
+
+def _made_ready(setup: Setup, host_proc: int) -> World:
+    plan, has_proc, own = setup.plan, False, -1
+    active: tuple[str, ...] = ("identity", "supervisor")
+    if plan.tier == "full":
+        with layer("rootfs"):
+            has_proc = rootfs.build(plan, keeps_host=setup.keeps_host)
+        active = (*active, *(name for name, _ in _NAMESPACES), "rootfs")
+        own = os.pidfd_open(os.getpid())
+    _load_modules(plan)
+    for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)  # see `syscalls.start_idle_init`
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    gc.collect()
+    gc.freeze()  # a collection in a clone would otherwise write to, and so copy, every page of this
+    return World(setup, host_proc, has_proc, active, own)
+
+
+def _load_modules(plan: Plan) -> None:
+    """What the profile wants loaded; a module that is not there, or fails, is left to the job."""
+    pyjob.forget_ourselves()
+    sys.path[:] = plan.python_path
+    os.environ.update(plan.env)
+    for name in plan.imports:
+        with contextlib.suppress(Exception, SystemExit):
+            importlib.import_module(name)
+    with layer("profile"):
+        if threading.active_count() > 1:
+            raise OSError("a module of the profile's `imports` starts a thread when it is loaded")
+
+
+def _clone(channel: socket.socket, world: World) -> None:
+    """One job's process, if asked; the end, if the supervisor is gone."""
+    is_isolated, init = world.own_pidfd >= 0, -1
+    body, fds = syscalls.receive_message(channel)
+    if not body:
+        os._exit(0)
+    its_channel = socket.socket(fileno=fds[0])
+    try:
+        if is_isolated:
+            init = _new_pid_namespace(world)
+        pid, pidfd = syscalls.clone(_CHILD_OF_THE_SUPERVISOR)
+    except OSError as error:
+        wire.send(its_channel, {"error": str(error), "layer": "processes"})
+        os._exit(1)
+    if not pid:
+        os.close(channel.detach())
+        jail.become(its_channel, world, init, *fds[1:], has_own_plan=body == b"own")
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # killed already
+        wire.send(its_channel, {"made": True}, fds=(pidfd, *((init,) if is_isolated else ())))
+    its_channel.close()
+    for fd in (*fds[1:], pidfd, *((init,) if is_isolated else ())):
+        os.close(fd)
+
+
+def _new_pid_namespace(world: World) -> int:
+    """For the next child. It is made below our own, not below the last job's.
+
+    Its first process holds the other namespaces too: what their end costs, no caller has to wait for.
+    """
+    syscalls.setns(world.own_pidfd, syscalls.CLONE_NEWPID)
+    flags = syscalls.CLONE_NEWPID | jail.namespaces(world.setup.plan)
+    init = syscalls.start_idle_init(flags | _CHILD_OF_THE_SUPERVISOR)
+    syscalls.setns(init, syscalls.CLONE_NEWPID)
+    return init
