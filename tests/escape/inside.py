@@ -64,15 +64,9 @@ def hold(seconds=2.0):
     time.sleep(seconds)
 
 
-def forked(work):
-    """Do *work* in a child. Returns its process id."""
-    pid = os.fork()
-    if not pid:
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return pid
+def hold_with(pid):
+    """Stay as long as the child does."""
+    os.waitpid(pid, 0)
 
 
 def exists_how(ask):

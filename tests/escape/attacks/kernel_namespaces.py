@@ -25,7 +25,7 @@ def _named_host(scene: Scene, run: Run) -> bool:
     return f"owned-{scene.token}".encode() in run.stdout
 
 
-_STAY: Final = "if os.fork() == 0:\n    {}\n    hold()\nelse: hold()"
+_STAY: Final = "pid = os.fork()\nif pid == 0:\n    {}\n    hold()\nhold_with(pid)"
 
 
 def _own(flag: str) -> str:

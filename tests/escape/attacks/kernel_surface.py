@@ -33,7 +33,7 @@ def _batch(scene: Scene, run: Run) -> bool:
     return any(witness.scheduling_policy(pid) == 3 for pid in witness.named(scene.tag))
 
 
-_STAY: Final = "if os.fork() == 0:\n    {}\n    hold()\nelse: hold()"
+_STAY: Final = "pid = os.fork()\nif pid == 0:\n    {}\n    hold()\nhold_with(pid)"
 
 
 ATTACKS: Final = (

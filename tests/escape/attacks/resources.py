@@ -174,7 +174,7 @@ hold()
         payload="""
 fd = os.open('x', os.O_RDWR | os.O_CREAT)
 os.unlink('x')
-os.write(fd, bytes(40 << 20))
+if os.write(fd, bytes(40 << 20)) < 40 << 20: raise OSError(errno.ENOSPC, 'cut')
 hold()
 """,
     ),
@@ -185,7 +185,7 @@ hold()
         oracle=_lasting(_held_bytes, 32 * _MIB),
         payload="""
 fd = os.open('.', os.O_RDWR | os.O_TMPFILE, 0o600)
-os.write(fd, bytes(40 << 20))
+if os.write(fd, bytes(40 << 20)) < 40 << 20: raise OSError(errno.ENOSPC, 'cut')
 hold()
 """,
     ),
