@@ -203,16 +203,17 @@ def _allow_values(name: str, index: int, values: Iterable[int]) -> tuple[Rule, .
 
 
 def _clones(spec: FilterSpec) -> tuple[Rule, ...]:
-    """Threads always, processes if the profile has them, namespaces never. clone3 hides its flags: ENOSYS."""
-    new_any = syscalls.CLONE_NEW_ANY
+    """Threads always, processes if the profile has them, namespaces never, and no child of another's: that of
+    the job's process would be the supervisor's, which would not know it. clone3 hides its flags: ENOSYS."""
+    never = syscalls.CLONE_NEW_ANY | syscalls.CLONE_PARENT
     thread = syscalls.CLONE_THREAD
     if spec.fork:
         return (
             *_allow(["fork", "vfork"]),
-            Rule("clone", Answer.ALLOW, (Match(0, 0, new_any),)),
+            Rule("clone", Answer.ALLOW, (Match(0, 0, never),)),
             Rule("clone3", Answer.ENOSYS),
         )
-    threads = Rule("clone", Answer.ALLOW, (Match(0, thread, new_any | thread),))
+    threads = Rule("clone", Answer.ALLOW, (Match(0, thread, never | thread),))
     processes = Rule("clone", Answer.EPERM, (Match(0, 0, thread),))
     return (
         threads,
