@@ -16,7 +16,7 @@ _PRIVATE = re.compile(r"/tmp/fumehood-[0-9a-f]+")
 
 @dataclass(frozen=True)
 class Process:
-    """A line of the process table. It is in `levels` pid namespaces, and has the number `inner` in the last."""
+    """A line of the process table. It is in `levels` pid namespaces, with the number `inner` in the last."""
 
     pid: int
     parent: int
