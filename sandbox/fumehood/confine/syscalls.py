@@ -13,7 +13,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import platform
 import socket
 import struct
 from typing import Final
@@ -79,6 +78,8 @@ SECCOMP_FILTER_FLAG_NEW_LISTENER: Final = 8
 
 F_ADD_SEALS: Final = 1033
 SEAL_ALL: Final = 0x1 | 0x2 | 0x4 | 0x8  # seal, shrink, grow, write
+#: See `seccomp`: known here, to processes that compile no filter.
+EXEC_ONCE_FD: Final = 1023
 MFD_CLOEXEC: Final = 0x1
 MFD_ALLOW_SEALING: Final = 0x2
 MFD_NOEXEC_SEAL: Final = 0x8
@@ -107,6 +108,7 @@ AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+_libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 #: For the one call that returns twice: the interpreter's lock stays held, so that the child has it too.
 _libc_locked = ctypes.PyDLL(None, use_errno=True)
 _libc_locked.syscall.restype = ctypes.c_long
@@ -119,7 +121,7 @@ def machine() -> str:
     Raises:
         OSError: ENOSYS on any other machine.
     """
-    name = platform.machine()
+    name = os.uname().machine
     if name not in _NUMBERS:
         raise OSError(errno.ENOSYS, f"confinement knows x86_64 and aarch64, this machine is {name}")
     return name
@@ -259,8 +261,7 @@ def mount_setattr(
 
 def prctl(option: int, *args: int) -> int:
     """prctl(2)."""
-    words = [ctypes.c_ulong(a) for a in (*args, 0, 0, 0, 0)[:4]]
-    return _checked(int(_libc.prctl(ctypes.c_int(option), *words)), f"prctl({option})")
+    return _checked(int(_libc.prctl(option, *(*args, 0, 0, 0, 0)[:4])), f"prctl({option})")
 
 
 def set_name(name: str) -> None:
@@ -272,13 +273,11 @@ def set_name(name: str) -> None:
 def drop_capabilities() -> None:
     """Empty every capability set of this thread, the bounding set included, and lock it so."""
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-    for number in range(64):
-        try:
-            prctl(PR_CAPBSET_DROP, number)
-        except OSError as error:
-            if error.errno == errno.EINVAL:  # past the last capability this kernel knows
-                break
-            raise
+    drop, number = _libc.prctl, 0
+    while not drop(PR_CAPBSET_DROP, number, 0, 0, 0):
+        number += 1
+    if ctypes.get_errno() != errno.EINVAL:  # past the last capability that this kernel knows
+        _checked(-1, f"prctl({PR_CAPBSET_DROP})")
     prctl(PR_SET_SECUREBITS, SECURE_ALL_LOCKED)
     clear_capabilities()
 
