@@ -100,6 +100,13 @@ def test_clone_never_makes_a_namespace(flag: int) -> None:
         assert answer(spec, "clone", flag | 0x10000) != ALLOW
 
 
+def test_no_job_makes_children_of_the_supervisor() -> None:
+    """CLONE_PARENT: a child of the job's parent would be counted by nobody, and collected by nobody."""
+    for spec in (JOB, STRICT, OBSERVING):
+        for flags in (0x8000, 0x8011, 0x1208011, 0x18000):
+            assert answer(spec, "clone", flags) != ALLOW
+
+
 def test_threads_pass_and_processes_only_where_the_profile_has_them() -> None:
     thread, process = 0x3D0F00, 0x1200011
     assert answer(JOB, "clone", thread) == answer(JOB, "clone", process) == ALLOW

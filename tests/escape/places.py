@@ -180,7 +180,7 @@ def _confined(
     words: dict[str, Any] = {"argv": argv} if source is None else {"source": source, "args": argv}
     spec = confine.Spec(
         **words,
-        profile=profile or attack.profile,
+        profile=_unfiltered(attack.profile) if place == UNFILTERED else profile or attack.profile,
         tier="full" if place == UNFILTERED else tier,
         workdir=scene.work,
         timeout_s=attack.timeout_s,
@@ -211,6 +211,13 @@ def _callers_environment(more: dict[str, str]) -> Iterator[None]:
     finally:
         for name in more:
             os.environ.pop(name, None)
+
+
+def _unfiltered(profile: str) -> Any:
+    """Another name, so that nothing that was prepared for the profile itself is used."""
+    from fumehood.confine.profile import resolve
+
+    return resolve(profile).model_copy(update={"name": "unfiltered"})
 
 
 @contextlib.contextmanager

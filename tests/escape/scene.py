@@ -40,6 +40,16 @@ def quietly(number: int, *words: Any) -> None:
         syscall(number, *words)
 
 
+def _remove(folder: Path) -> None:
+    """Whatever modes an attack has left: a folder is opened before it is looked into."""
+    for path, names, _ in os.walk(folder):
+        for name in names:
+            if not os.path.islink(inner := os.path.join(path, name)):
+                with contextlib.suppress(OSError):
+                    os.chmod(inner, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 class Scene:
     """One attack's surroundings; closed after it."""
 
@@ -60,7 +70,7 @@ class Scene:
         self.kept: dict[str, Any] = {}
         self.owned = contextlib.ExitStack()
         self.folder = Path(tempfile.mkdtemp(prefix="fh-scene-"))
-        self.owned.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        self.owned.callback(_remove, self.folder)
         self.folder.chmod(0o755)
         self.work: Path | None = None
         self.facts["folder"] = str(self.folder)

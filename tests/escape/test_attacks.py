@@ -68,8 +68,8 @@ def test_whoever_watches_sees_into_a_jail(lab: Lab) -> None:
     """With the filter open, doors of the kernel open too, and that is seen: "stopped" is not blindness."""
     require("userns")
     surface = [attack for attack in ATTACKS if attack.kind == "kernel surface" and not attack.needs]
-    through = [attack.id for attack in surface if tried(lab, attack, UNFILTERED).through]
-    assert len(through) > len(surface) // 2, through
+    found = {attack.id: tried(lab, attack, UNFILTERED) for attack in surface}
+    assert sum(verdict.through for verdict in found.values()) >= 15, found
 
 
 #: A profile that observes lets an Internet socket be made, in a network that leads nowhere.

@@ -72,11 +72,15 @@ def require_sane(spec: Spec, profile: Profile) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the spawner gets: one message and its descriptors. `at_end` is for the caller to do after."""
+    """What the spawner gets: one message and its descriptors. `at_end` is for the caller to do after.
+
+    The first descriptor is that of `kind`, which may be in no cache any more: it is open while that is held.
+    """
 
     fields: dict[str, Any]
     fds: tuple[int, ...]
     timeout_s: float
+    kind: Kind
     at_end: Callable[[], None] | None = None
 
 
@@ -146,7 +150,7 @@ def order(spec: Spec, profile: Profile, *, spawner: Spawner, owned: contextlib.E
     if spec.source is not None and text is None:
         source = spec.source.encode() if isinstance(spec.source, str) else spec.source
         fds.append(_owned(syscalls.sealed_memfd(source), owned))
-    return Order(fields, (*fds, *mounts), timeout_s, at_end)
+    return Order(fields, (*fds, *mounts), timeout_s, kind, at_end)
 
 
 def _inline(source: str | bytes | None) -> str | None:

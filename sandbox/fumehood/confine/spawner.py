@@ -24,6 +24,7 @@ def main(client_fd: int) -> NoReturn:
     """Serve one application until its socket closes."""
     _forget_the_callers_ways()
     _reserve_low_descriptors()
+    syscalls.join_new_session_keyring()
     client = socket.socket(fileno=client_fd)
     hello = wire.receive(client)
     if hello is None:

@@ -9,6 +9,7 @@ Source: man pages of section 2; include/uapi/linux/{sched,mount,prctl,seccomp,la
 from __future__ import annotations
 
 import array
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -80,6 +81,7 @@ F_ADD_SEALS: Final = 1033
 SEAL_ALL: Final = 0x1 | 0x2 | 0x4 | 0x8  # seal, shrink, grow, write
 #: See `seccomp`: known here, to processes that compile no filter.
 EXEC_ONCE_FD: Final = 1023
+KEYCTL_JOIN_SESSION_KEYRING: Final = 1
 MFD_CLOEXEC: Final = 0x1
 MFD_ALLOW_SEALING: Final = 0x2
 MFD_NOEXEC_SEAL: Final = 0x8
@@ -100,9 +102,25 @@ _SHARED_NUMBERS: Final = {
 }
 _NUMBERS: Final = {
     "x86_64": _SHARED_NUMBERS
-    | {"clone": 56, "pivot_root": 155, "seccomp": 317, "capset": 126, "execveat": 322, "bpf": 321},
+    | {
+        "clone": 56,
+        "keyctl": 250,
+        "pivot_root": 155,
+        "seccomp": 317,
+        "capset": 126,
+        "execveat": 322,
+        "bpf": 321,
+    },
     "aarch64": _SHARED_NUMBERS
-    | {"clone": 220, "pivot_root": 41, "seccomp": 277, "capset": 91, "execveat": 281, "bpf": 280},
+    | {
+        "clone": 220,
+        "keyctl": 219,
+        "pivot_root": 41,
+        "seccomp": 277,
+        "capset": 91,
+        "execveat": 281,
+        "bpf": 280,
+    },
 }
 AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
@@ -156,6 +174,12 @@ def _checked(result: int, name: str) -> int:
 def unshare(flags: int) -> None:
     """unshare(2)."""
     _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def join_new_session_keyring() -> None:
+    """keyctl(2): leave the session's keys behind. Nothing happens where there are no keys to be had."""
+    with contextlib.suppress(OSError):
+        call("keyctl", KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 def clone(flags: int) -> tuple[int, int]:
