@@ -311,7 +311,7 @@ def _rlimits(profile: Profile) -> tuple[tuple[str, int], ...]:
     return (
         ("CORE", 0),
         ("FSIZE", limits.file_bytes),
-        ("DATA", limits.memory_bytes + limits.memory_bytes // 4 + (64 << 20)),
+        ("DATA", limits.memory_bytes + limits.memory_bytes // 4 + (256 << 20)),
         ("AS", 8 * limits.memory_bytes + (4 << 30)),
         ("CPU", limits.cpu_s),
         ("MEMLOCK", 0),
