@@ -28,12 +28,18 @@ def make() -> str:
     return path
 
 
-def remove_all() -> None:
-    """Remove every folder that this process, or one that it forked, has made."""
-    place, _, prefix = _PREFIX.rpartition("/")
+def copies_of(pid: int) -> str:
+    """How the names of folders begin that the application *pid* has copied for jobs."""
+    return f"/tmp/fumehood-{pid}-"  # noqa: S108 — as above
+
+
+def remove_all(*, beginning: str = _PREFIX) -> None:
+    """Remove every folder that this process, or one that it forked, has made; or others of ours."""
+    place, _, prefix = beginning.rpartition("/")
     for name in os.listdir(place):
         if name.startswith(prefix):
-            remove(f"{place}/{name}")
+            with contextlib.suppress(OSError):  # not ours, whatever it is called
+                remove(f"{place}/{name}")
 
 
 def remove(path: str) -> None:

@@ -39,11 +39,11 @@ def main(client_fd: int) -> NoReturn:
         )
         os._exit(1)
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    keeper = os.pidfd_open(os.getpid())
+    application, keeper = os.getppid(), os.pidfd_open(os.getpid())
     supervisor_pid = os.fork()
     if supervisor_pid:
         client.close()
-        _keep(supervisor_pid, close=(keeper, *standing.fds))
+        _keep(supervisor_pid, application, close=(keeper, *standing.fds))
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     zygote, zygote_pid = _start_zygote(keep_out=(client_fd, keeper, *standing.fds))
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
@@ -66,19 +66,21 @@ def main(client_fd: int) -> NoReturn:
         os._exit(1)
 
 
-def _keep(supervisor: int, *, close: tuple[int, ...]) -> NoReturn:
-    """Wait for the supervisor's end; then, as its orphans are ours, until nobody is left."""
+def _keep(supervisor: int, application: int, *, close: tuple[int, ...]) -> NoReturn:
+    """Wait for the supervisor's end; then, as its orphans are ours, until nobody is left.
+
+    An application that was killed cannot remove its copies of folders: they belong to our user, so we do.
+    """
     syscalls.set_name("fumehood-keeper")
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     for fd in close:
         os.close(fd)
     while os.wait()[0] != supervisor:
         pass
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            procs.kill_all(procs.descendants(os.getpid()))
-            os.wait()
+    procs.end_all_below()
     folders.remove_all()
+    if os.getppid() != application:
+        folders.remove_all(beginning=folders.copies_of(application))
     os._exit(0)
 
 

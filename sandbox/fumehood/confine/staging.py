@@ -57,14 +57,14 @@ def copy_for(path: str, *, owner: int, most_bytes: int, kept: frozenset[str] = f
     Raises:
         ConfinementError: the folder holds more.
     """
-    folder = f"/tmp/fumehood-{os.urandom(8).hex()}"  # noqa: S108 — made here, or an error
+    folder = f"{folders.copies_of(os.getpid())}{os.urandom(8).hex()}"
     os.mkdir(folder, 0o700)
+    os.chown(folder, owner, owner, follow_symlinks=False)  # the keeper can remove it
     copy = Copy(folder, path, most_bytes, kept)
     weakref.finalize(copy, folders.remove, folder)  # if nobody waits for the job
     source, target = os.open(path, _FOLDER), os.open(folder, _FOLDER)
     try:
         used = _copy_into(source, target, "", owner=owner, room=most_bytes, stamps=copy.stamps)
-        os.fchown(target, owner, owner)
     finally:
         os.close(source)
         os.close(target)

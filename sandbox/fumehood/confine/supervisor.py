@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NoReturn
 
-from fumehood.confine import procs, wire
+from fumehood.confine import folders, procs, wire
 from fumehood.confine.collector import Collector
 from fumehood.confine.jails import Jail, Keep, Setup
 from fumehood.confine.jobs import Job
@@ -59,7 +59,7 @@ class Supervisor:
     def serve(self) -> NoReturn:
         """Until the client, the keeper or the zygote is gone."""
         self._watch(self._client.fileno(), self._on_client)
-        self._watch(self._keeper, self._end)
+        self._watch(self._keeper, self._end_alone)
         self._watch(self._zygote.fileno(), self._end)  # it never speaks: this is its end
         while True:
             ready = self._selector.select(self._patience_s())
@@ -129,6 +129,12 @@ class Supervisor:
         for template in [*self._templates.values(), *self._ending]:
             template.kill()
         os._exit(0)  # our keeper collects them, and what they left
+
+    def _end_alone(self) -> NoReturn:
+        """Our keeper was killed: what it would do is left to us."""
+        procs.end_all_below()
+        folders.remove_all()
+        os._exit(1)
 
     # --- templates -------------------------------------------------------------------------------------
 
