@@ -15,8 +15,7 @@ A library's own errors are mapped to these in the one file that imports the libr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from fumehood.model import Decision
@@ -91,8 +90,7 @@ class BindError(FumehoodError):
         super().__init__(message if pointer in message else f"{message} (at {pointer})")
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One finding about a file: where (1-based line and column), what, and what to write instead."""
 
     file: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -172,7 +171,7 @@ def test_only_the_folder_of_the_job_can_be_written() -> None:
 
 
 def test_an_interpreter_inside_the_folder_stays_read_only() -> None:
-    host = replace(HOST, python_roots=("/srv/w/.venv",))
+    host = HOST._replace(python_roots=("/srv/w/.venv",))
     made = plan(named("python-offline"), host, workdir=Workdir("/srv/w", (1, 2)))
     assert {b.path: b.writable for b in made.binds}["/srv/w/.venv"] is False
     with pytest.raises(ConfinementError, match="read-only inside"):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: The number under which a program's own executable is open for the one exec that `once` allows. It lies
 #: above the hard limit on open files, so that nothing inside can ever put another file there.
-EXEC_ONCE_FD: Final = 1023
+EXEC_ONCE_FD: Final = syscalls.EXEC_ONCE_FD
 
 _ALL32: Final = 0xFFFFFFFF
 _ALL64: Final = 0xFFFFFFFFFFFFFFFF

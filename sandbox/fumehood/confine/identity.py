@@ -7,7 +7,6 @@ processes become an ordinary user before anything else is done.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Final
 
 from fumehood.errors import ConfinementError
@@ -39,7 +38,11 @@ def _is_mapped(number: int, table: str) -> bool:
 
 def current_maps() -> tuple[str, str]:
     """This process's uid and gid maps."""
-    return Path("/proc/self/uid_map").read_text("ascii"), Path("/proc/self/gid_map").read_text("ascii")
+    with (
+        open("/proc/self/uid_map", encoding="ascii") as uids,  # noqa: PTH123 — no path objects here
+        open("/proc/self/gid_map", encoding="ascii") as gids,  # noqa: PTH123
+    ):
+        return uids.read(), gids.read()
 
 
 def is_privileged() -> bool:

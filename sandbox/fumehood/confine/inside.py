@@ -18,13 +18,15 @@ from typing import Any, Final, NoReturn
 
 from fumehood.confine import landlock, pyjob, syscalls, wire
 from fumehood.confine.plan import Plan
-from fumehood.confine.seccomp import EXEC_ONCE_FD
 from fumehood.confine.setup import ENDED_BEFORE_RUNNING, Setup, World, last_words, layer, set_limit
 
-_KEPT_NUMBERS: Final = 4  # standard input, output, errors, and the source
+_SOURCE_FD: Final = 3
+_LAST_LAYERS: Final = ("rlimits", "capabilities", "no-new-privs", "landlock")
 
 
-def become(channel: socket.socket, world: World, plan: Plan, fds: tuple[int, int, int]) -> NoReturn:
+def become(
+    channel: socket.socket, world: World, plan: Plan, rules: int, fds: tuple[int, int, int]
+) -> NoReturn:
     """Put on what is left, wait for orders, carry them out. Never returns.
 
     *channel* leads to the supervisor; *fds* are the socket for orders, standard output and errors. A program
@@ -32,34 +34,40 @@ def become(channel: socket.socket, world: World, plan: Plan, fds: tuple[int, int
     """
     setup, orders = world.setup, socket.socket(fileno=fds[0])
     with last_words(channel):
-        fields, (stdin, *source), program = _settle(channel, setup, plan, orders)
+        fields, (stdin, *source), program = _settle(channel, world, plan, rules, (orders, *fds[1:]))
         os.setsid()  # the supervisor knows by now who this is
         if fields["artifacts"]:
             _show_folder(channel, plan)
         os.close(channel.detach())
-        streams = (stdin, *fds[1:], *source)
-        for number, fd in enumerate(streams):  # none of these is below 4: those numbers are never free
-            os.dup2(fd, number)
+        os.dup2(stdin, 0)  # none of ours is below 4: those numbers are never free
+        for fd in source:
+            os.dup2(fd, _SOURCE_FD)
         kept = () if setup.is_source else (program, fds[0])
-        syscalls.close_from(len(streams), keep=tuple(fd for fd in kept if fd >= 0))
-    env = {**dict(plan.env), **dict(fields["env"])}
+        syscalls.close_from(_SOURCE_FD + len(source), keep=tuple(fd for fd in kept if fd >= 0))
     try:
         if not setup.is_source:
+            env = {**dict(plan.env), **dict(fields["env"])}
             _start_program(fields["argv"], env, program, orders)
         orders.detach()
-        os._exit(pyjob.run_source(fields["args"], env=env, path=plan.python_path))
+        text = fields["source"]
+        os._exit(pyjob.run_source(_SOURCE_FD if text is None else text, fields["args"], fields["env"]))
     finally:
         os._exit(ENDED_BEFORE_RUNNING)
 
 
 def _settle(
-    channel: socket.socket, setup: Setup, plan: Plan, orders: socket.socket
+    channel: socket.socket, world: World, plan: Plan, rules: int, ends: tuple[socket.socket, int, int]
 ) -> tuple[dict[str, Any], list[int], int]:
     """Everything but the streams. The one program must be open before the number of open files is limited."""
+    setup, (orders, out_w, err_w) = world.setup, ends
     with layer("rootfs"):
         os.chdir(plan.workdir)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
     _rehearse(setup, plan)
+    os.dup2(out_w, 1)
+    os.dup2(err_w, 2)
+    if setup.is_source:
+        pyjob.open_output()
     is_one_program = not setup.is_source and not plan.exec
     early = _take(orders) if is_one_program else None
     program = _opened_program(early[0], plan) if early else -1
@@ -67,8 +75,8 @@ def _settle(
         for name in ("NOFILE", "FSIZE"):
             set_limit(name, dict(plan.rlimits)[name])
     with layer("landlock"):
-        _landlock(setup, plan)
-    _filter(channel, setup)
+        landlock.put_on(rules)
+    _filter(channel, world, plan)
     fields, fds = early or _take(orders)
     return fields, fds, program
 
@@ -84,14 +92,15 @@ def _rehearse(setup: Setup, plan: Plan) -> None:
     """Go once through what the orders will set off, so that they wait for no page of memory."""
     ours, its = wire.pair()
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    wire.send(ours, {"argv": ["-c"], "args": [], "env": [], "artifacts": False}, fds=(null, null))
+    orders = {"argv": ["-c"], "args": [], "env": [], "artifacts": False, "source": "print(1 + 1)"}
+    wire.send(ours, orders, fds=(null,))
     _, fds = _take(its)
     for fd in (null, *fds):
         os.close(fd)
     ours.close()
     its.close()
     if setup.is_source:
-        pyjob.rehearse({**dict(plan.env)}, plan.python_path)
+        pyjob.rehearse(dict(plan.env))
 
 
 def _take(orders: socket.socket) -> tuple[dict[str, Any], list[int]]:
@@ -106,40 +115,25 @@ def _opened_program(fields: dict[str, Any], plan: Plan) -> int:
     with layer("rlimits"):
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        if hard != resource.RLIM_INFINITY and hard <= EXEC_ONCE_FD:
-            raise OSError(f"the hard limit on open files is {hard}, needed is {EXEC_ONCE_FD + 1}")
+        if hard != resource.RLIM_INFINITY and hard <= syscalls.EXEC_ONCE_FD:
+            raise OSError(f"the hard limit on open files is {hard}, needed is {syscalls.EXEC_ONCE_FD + 1}")
     path = _found(fields["argv"][0], {**dict(plan.env), **dict(fields["env"])})
     if path is None:
         return -1
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    os.dup2(fd, EXEC_ONCE_FD, inheritable=False)
+    os.dup2(fd, syscalls.EXEC_ONCE_FD, inheritable=False)
     os.close(fd)
-    return EXEC_ONCE_FD
+    return syscalls.EXEC_ONCE_FD
 
 
-def _landlock(setup: Setup, plan: Plan) -> None:
-    version = landlock.abi()
-    if not version:
-        raise OSError("this kernel has no Landlock, or it is not enabled")
-    see = landlock.READ | (landlock.EXECUTE if plan.exec or not setup.is_source else 0)
-    change = see | landlock.write_rights(version)
-    if plan.tier == "full":
-        shown: list[tuple[str | int, int]] = [("/", see)]
-        shown += [(path, change) for path in plan.folders]
-    else:
-        shown = [(bind.path, see) for bind in plan.binds if not bind.writable]
-    shown += [(bind.path, change) for bind in plan.binds if bind.writable]
-    shown += [(path, landlock.READ_FILE | landlock.WRITE_FILE) for path in plan.devices]
-    landlock.restrict(shown, version=version)
-
-
-def _filter(channel: socket.socket, setup: Setup) -> None:
+def _filter(channel: socket.socket, world: World, plan: Plan) -> None:
     """The observer first: the main filter forbids seccomp(2). Its listener leaves before anything runs."""
+    setup = world.setup
     with layer("observe"):
         listener = syscalls.load_filter(setup.observer, listener=True) if setup.observer else -1
     with layer("seccomp"):
         syscalls.load_filter(setup.program)
-    active = ["landlock", *(["observe"] * setup.plan.observe), "seccomp"]
+    active = [*world.active, *_LAST_LAYERS, *(["observe"] * plan.observe), "seccomp"]
     wire.send(channel, {"active": active}, fds=(listener,) if listener >= 0 else ())
 
 

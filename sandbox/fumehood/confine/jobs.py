@@ -43,10 +43,10 @@ class Job:
         self.template_key: str = fields["template"]
         self.key: str = fields["key"]  # of jails that may be made ahead for it; "" for none
         self.plan: dict[str, Any] | None = fields["plan"]
-        given = 1 if fields["argv"] is not None else 2
+        given = 2 if fields["argv"] is None and fields["source"] is None else 1
         self._streams, self.mounts = tuple(rest[:given]), tuple(rest[given:])
         self.artifacts: list[str] = fields["artifacts"]
-        self._message = {name: fields[name] for name in ("argv", "args", "env")}
+        self._message = {name: fields[name] for name in ("argv", "source", "args", "env")}
         self._message["artifacts"] = bool(self.artifacts)
         self.is_streamed: bool = fields["stream"]
         self._timeout_s: float = fields["timeout_s"]

@@ -81,15 +81,29 @@ def _allow(ruleset: int, path: str | int, rights: int) -> None:
             os.close(fd)
 
 
-def restrict(rules: Iterable[tuple[str | int, int]], *, version: int) -> None:
-    """Give up every right but those that *rules* grant below a path (or an open descriptor of one).
+def prepare(rules: Iterable[tuple[str | int, int]], *, version: int) -> int:
+    """A ruleset for `put_on`: no right but those that *rules* grant below a path (or an open descriptor).
 
-    `no_new_privs` must be on. Raises OSError if the kernel refuses; a path that does not exist is an error.
+    Raises OSError if the kernel refuses; a path that does not exist is an error.
     """
     ruleset = _ruleset(version)
     try:
         for path, rights in rules:
             _allow(ruleset, path, rights & known_rights(version))
+    except BaseException:
+        os.close(ruleset)
+        raise
+    return ruleset
+
+
+def put_on(ruleset: int) -> None:
+    """Give up, for good, every right that *ruleset* does not grant; closes it. `no_new_privs` must be on."""
+    try:
         syscalls.call("landlock_restrict_self", ruleset, 0)
     finally:
         os.close(ruleset)
+
+
+def restrict(rules: Iterable[tuple[str | int, int]], *, version: int) -> None:
+    """`prepare` and `put_on` in one."""
+    put_on(prepare(rules, version=version))

@@ -10,11 +10,8 @@ What a plan says is done by `jail.apply` in the child, irreversibly.
 from __future__ import annotations
 
 import os
-import site
 import sys
-import sysconfig
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fumehood.errors import ConfinementError
 
@@ -53,8 +50,7 @@ _LISTS: Final = ("layers", "devices", "folders", "python_path", "masks", "import
 _COMMON_LAYERS: Final = ("rlimits", "landlock", "capabilities", "no-new-privs", "seccomp", "supervisor")
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(NamedTuple):
     """The facts about this host and this interpreter that a plan depends on."""
 
     uid: int
@@ -78,6 +74,8 @@ class Host:
                 layer="supervisor",
                 remedy="Run under an ordinary Python interpreter, or set sys.executable to the path of one.",
             )
+        import sysconfig  # not where jobs come from
+
         paths = sysconfig.get_paths()
         libraries = _existing([paths["stdlib"], paths["platstdlib"], *_dynload(), *_site_folders(paths)])
         executable = os.path.abspath(sys.executable)
@@ -107,6 +105,8 @@ def _dynload() -> list[str]:
 
 def _site_folders(paths: Mapping[str, str]) -> list[str]:
     """Where packages are installed; a user's own packages only if this process uses them."""
+    import site
+
     user = [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
     return [paths["purelib"], paths["platlib"], *site.getsitepackages(), *user]
 
@@ -128,8 +128,7 @@ def _is_inside(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
-@dataclass(frozen=True, slots=True)
-class Bind:
+class Bind(NamedTuple):
     """One path of the host, shown inside at the same place.
 
     `handle` numbers a detached mount that the caller opened under its own identity, where there is one;
@@ -143,8 +142,7 @@ class Bind:
     is_staged: bool = False  # a copy that belongs to the job's user already
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """All that will be done to the child. Paths are the child's own."""
 
     profile: str
@@ -170,12 +168,12 @@ class Plan:
     timeout_s: float
     version: int = VERSION
     private: str = ""  # the private folder that the supervisor has made, where it is not in memory
-    masks: tuple[str, ...] = field(default=())  # read-only again, inside something writable
-    imports: tuple[str, ...] = field(default=())  # modules that are loaded before the job comes
+    masks: tuple[str, ...] = ()  # read-only again, inside something writable
+    imports: tuple[str, ...] = ()  # modules that are loaded before the job comes
 
     def to_wire(self) -> dict[str, Any]:
         """A JSON object; `from_wire` reads it back."""
-        return asdict(self)
+        return {**self._asdict(), "binds": [bind._asdict() for bind in self.binds]}
 
     @classmethod
     def from_wire(cls, fields: dict[str, Any]) -> Plan:
@@ -192,8 +190,7 @@ class Plan:
         return cls(**{**fields, **pairs, **lists, "binds": binds})
 
 
-@dataclass(frozen=True, slots=True)
-class Workdir:
+class Workdir(NamedTuple):
     """A folder of the host that the job may write, and what inside it may not be written."""
 
     path: str
@@ -314,7 +311,7 @@ def _rlimits(profile: Profile) -> tuple[tuple[str, int], ...]:
     return (
         ("CORE", 0),
         ("FSIZE", limits.file_bytes),
-        ("DATA", limits.memory_bytes + limits.memory_bytes // 4 + (64 << 20)),
+        ("DATA", limits.memory_bytes + limits.memory_bytes // 4 + (256 << 20)),
         ("AS", 8 * limits.memory_bytes + (4 << 30)),
         ("CPU", limits.cpu_s),
         ("MEMLOCK", 0),

@@ -13,7 +13,7 @@ import os
 import stat
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fumehood.confine.spec import Spec
 
 #: As root each is a descriptor in the one message to the spawner, which has room for few more.
+_MOST_INLINE: Final = 16_000
 _MOST_MOUNTS: Final = syscalls.MOST_DESCRIPTORS - 13
 
 
@@ -138,6 +139,7 @@ def order(spec: Spec, profile: Profile, *, spawner: Spawner, owned: contextlib.E
         "key": key,
         "plan": own_plan.to_wire() if own_plan else None,
         "argv": None if spec.argv is None else list(spec.argv),
+        "source": (text := _inline(spec.source)),
         "args": list(spec.args),
         "env": list(spec.env.items()),
         "artifacts": list(spec.artifacts),
@@ -145,10 +147,20 @@ def order(spec: Spec, profile: Profile, *, spawner: Spawner, owned: contextlib.E
         "timeout_s": (timeout_s := _timeout_s(spec, profile)),
     }
     fds = [kind.fd, _stdin(spec.stdin, owned)]
-    if spec.source is not None:
+    if spec.source is not None and text is None:
         source = spec.source.encode() if isinstance(spec.source, str) else spec.source
         fds.append(_owned(syscalls.sealed_memfd(source), owned))
     return Order(fields, (*fds, *mounts), timeout_s, kind, at_end)
+
+
+def _inline(source: str | bytes | None) -> str | None:
+    """Short source goes with the orders; what is long, or no text, in a memory file."""
+    if source is None or len(source) > _MOST_INLINE:
+        return None
+    with contextlib.suppress(UnicodeError):
+        text = source.decode() if isinstance(source, bytes) else source
+        return text if text.isascii() else text.encode().decode()
+    return None
 
 
 def _owned(fd: int, owned: contextlib.ExitStack) -> int:
@@ -206,7 +218,7 @@ def _inode(path: str) -> tuple[int, int]:
 def _with_mounts(plan: Plan, spawner: Spawner, owned: contextlib.ExitStack) -> tuple[Plan, tuple[int, ...]]:
     """As root: what the job may use of root's files is opened here, as root, and mapped to the job's user."""
     own = {*here().system, *here().python_roots}
-    plan = replace(plan, binds=tuple(b if b.path in own else _pinned(b) for b in plan.binds))
+    plan = plan._replace(binds=tuple(b if b.path in own else _pinned(b) for b in plan.binds))
     if os.geteuid() != 0:
         return plan, ()
     wanted = [bind.path for bind in plan.binds if bind.path not in own and not bind.is_staged]
@@ -229,10 +241,10 @@ def _with_mounts(plan: Plan, spawner: Spawner, owned: contextlib.ExitStack) -> t
             remedy="Name folders that hold them, or fewer.",
         )
     handles = {path: number for number, path in enumerate(wanted)}
-    binds = tuple(replace(b, handle=handles.get(b.path, -1)) for b in plan.binds)
+    binds = tuple(b._replace(handle=handles.get(b.path, -1)) for b in plan.binds)
     mapped = [b for b in plan.binds if b.path in handles]
     fds = tuple(_owned(_mapped(bind, spawner.mapping_fd, may_execute=plan.exec), owned) for bind in mapped)
-    return replace(plan, binds=binds), fds
+    return plan._replace(binds=binds), fds
 
 
 def _pinned(bind: Bind) -> Bind:
@@ -247,7 +259,7 @@ def _pinned(bind: Bind) -> Bind:
         ) from error
     status = os.fstat(fd)
     os.close(fd)
-    return bind if bind.inode != (0, 0) else replace(bind, inode=(status.st_dev, status.st_ino))
+    return bind if bind.inode != (0, 0) else bind._replace(inode=(status.st_dev, status.st_ino))
 
 
 def _is_public(path: str) -> bool:

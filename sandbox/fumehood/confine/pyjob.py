@@ -13,10 +13,9 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Mapping, Sequence
-from typing import Final, TextIO
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
-_SOURCE_FD: Final = 3
 _NAME: Final = "<job>"
 _HANDLERS: Final = (  # as the interpreter has them when it starts
     (signal.SIGINT, signal.default_int_handler),
@@ -26,11 +25,15 @@ _HANDLERS: Final = (  # as the interpreter has them when it starts
 _FLUSH_FAILED: Final = 120  # as CPython does
 
 
-def run_source(args: Sequence[str], *, env: Mapping[str, str], path: Sequence[str]) -> int:
-    """Run the source that is open as descriptor 3. Returns the exit status."""
-    source = _read(_SOURCE_FD)
-    _become_new(args, env, path)
-    code = _run(source)
+def run_source(source: str | int, args: Sequence[str], env: Iterable[tuple[str, str]]) -> int:
+    """Run *source*, or what is open as that descriptor. Returns the exit status. `rehearse` comes first."""
+    text = source.encode() if isinstance(source, str) else _read(source)
+    sys.stdin = sys.__stdin__ = _reader(0)  # type: ignore[misc]
+    for name, value in env:
+        os.environ[name] = value
+    sys.argv = ["-c", *args]
+    random.seed()
+    code = _run(text)
     return _shut_down(code)
 
 
@@ -39,46 +42,43 @@ def _read(fd: int) -> bytes:
         return file.read()
 
 
-def _become_new(
-    args: Sequence[str], env: Mapping[str, str], path: Sequence[str], *, closefd: bool = True
-) -> None:
-    _open_streams(closefd=closefd)
-    os.environ.clear()
-    os.environ.update(env)
-    sys.argv = ["-c", *args]
-    sys.path[:] = path
-    random.seed()
-    for number, handler in _HANDLERS:
-        signal.signal(number, handler)
-
-
 def forget_ourselves() -> None:
     """What of this package is loaded is a part, under its name: the job's own import must find the whole."""
     for name in [name for name in sys.modules if name.split(".")[0] == "fumehood"]:
         del sys.modules[name]
 
 
-def rehearse(env: Mapping[str, str], path: Sequence[str]) -> None:
-    """Do once, into nothing, what every job will do: so the pages that it writes are ours before it comes."""
-    source = _read(os.open(os.devnull, os.O_RDONLY)) + b"import sys\nprint(1 + 1)\nfor n in range(2): str(n)"
-    standing = sys.stdin, sys.stdout, sys.stderr
-    _become_new((), env, path, closefd=False)
-    _shut_down(_run(source))
-    _set_streams(*standing)
+def rehearse(env: Mapping[str, str]) -> None:
+    """Become what every job finds, and do once, into nothing, what it will do: so that the pages which that
+    writes are this process's own before the job comes."""
+    for name, value in env.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+    for number, handler in _HANDLERS:
+        signal.signal(number, handler)
+    random.seed()
+    sys.stdin = _reader(0, closefd=False)
+    sys.stdout = _writer(1, closefd=False)
+    _read(os.open(os.devnull, os.O_RDONLY))
+    _run(b"import sys\nprint(1 + 1)\nfor n in range(2): str(n)")
+    sys.stdout.flush()
 
 
-def _open_streams(*, closefd: bool = True) -> None:
-    raw = io.BufferedWriter(io.FileIO(2, "w", closefd=closefd))
-    _set_streams(
-        io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r", closefd=closefd)), encoding="utf-8"),
-        io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=closefd)), encoding="utf-8"),
-        io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True),
-    )
+def open_output() -> None:
+    """Standard output and errors, as they are now."""
+    sys.stdout = sys.__stdout__ = _writer(1)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _writer(2, errors="backslashreplace", line_buffering=True)  # type: ignore[misc]
 
 
-def _set_streams(stdin: TextIO, stdout: TextIO, stderr: TextIO) -> None:
-    sys.stdin, sys.stdout, sys.stderr = stdin, stdout, stderr
-    sys.__stdin__, sys.__stdout__, sys.__stderr__ = stdin, stdout, stderr  # type: ignore[misc,assignment]
+def _reader(fd: int, *, closefd: bool = True) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BufferedReader(io.FileIO(fd, "r", closefd=closefd)), encoding="utf-8")
+
+
+def _writer(
+    fd: int, *, closefd: bool = True, errors: str = "strict", line_buffering: bool = False
+) -> io.TextIOWrapper:
+    raw = io.BufferedWriter(io.FileIO(fd, "w", closefd=closefd))
+    return io.TextIOWrapper(raw, encoding="utf-8", errors=errors, line_buffering=line_buffering)
 
 
 def _run(source: bytes) -> int:

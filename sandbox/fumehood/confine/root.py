@@ -14,7 +14,7 @@ import os
 import signal
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fumehood.confine import identity, syscalls
 from fumehood.errors import ConfinementError
@@ -22,8 +22,7 @@ from fumehood.errors import ConfinementError
 _REMEDY = "Run as an ordinary user, or use an interpreter that every user can reach (under /usr or /opt)."
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """Who the spawner is now. `fds` holds, if it was root, a user namespace that maps root to it."""
 
     identity: int

@@ -9,8 +9,7 @@ import resource
 import select
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from fumehood.confine import wire
 from fumehood.confine.plan import Plan
@@ -47,8 +46,7 @@ def last_words(channel: socket.socket) -> Iterator[None]:
         os._exit(ENDED_BEFORE_RUNNING)
 
 
-@dataclass(frozen=True, slots=True)
-class Setup:
+class Setup(NamedTuple):
     """What the supervisor sends a template first: the plan that its jails share, and both filters.
 
     With `keeps_host` the host's files stay in reach of the clones, which show some of them to their jobs.
@@ -76,19 +74,18 @@ class Setup:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(NamedTuple):
     """What a job's process is cloned with.
 
-    `host_proc` is a handle of the host's /proc, for the maps of users; `own_pidfd` leads back to the
-    template's own pid namespace, -1 where there is none.
+    `host_proc` is a handle of the host's /proc, for the maps of users; `own` are handles of the template's
+    own namespaces and their kinds, to return to. Empty where it has none.
     """
 
     setup: Setup
     host_proc: int
     has_proc: bool
     active: tuple[str, ...]
-    own_pidfd: int
+    own: tuple[tuple[int, int], ...]
 
 
 def write_map(proc: int, name: str, text: str) -> None:

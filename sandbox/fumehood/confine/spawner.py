@@ -15,19 +15,16 @@ import contextlib
 import os
 import signal
 import socket
-import traceback
 from typing import NoReturn
 
 from fumehood.confine import folders, landlock, procs, root, syscalls, template, wire
-from fumehood.confine.layers import REMEDIES
-from fumehood.confine.supervisor import Supervisor
-from fumehood.errors import ConfinementError
 
 
 def main(client_fd: int) -> NoReturn:
     """Serve one application until its socket closes."""
     _forget_the_callers_ways()
     _reserve_low_descriptors()
+    syscalls.join_new_session_keyring()
     client = socket.socket(fileno=client_fd)
     hello = wire.receive(client)
     if hello is None:
@@ -35,8 +32,11 @@ def main(client_fd: int) -> NoReturn:
     try:
         _require_what_jobs_need()
         standing = root.become_ordinary(hello[0]["needed"])
-    except ConfinementError as error:
-        wire.send(client, {"error": str(error).partition(" (layer: ")[0], "layer": error.layer})
+    except Exception as error:  # noqa: BLE001 — a ConfinementError, or the host's own word
+        wire.send(
+            client,
+            {"error": str(error).partition(" (layer: ")[0], "layer": getattr(error, "layer", "supervisor")},
+        )
         os._exit(1)
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     application, keeper = os.getppid(), os.pidfd_open(os.getpid())
@@ -53,9 +53,13 @@ def main(client_fd: int) -> NoReturn:
     wire.send(client, facts, fds=(myself, *standing.fds))
     for fd in (myself, *standing.fds):
         os.close(fd)
+    from fumehood.confine.supervisor import Supervisor  # not in the zygote's memory, nor any job's
+
     try:
         Supervisor(client, keeper, zygote, zygote_pid).serve()
     except BaseException:  # noqa: BLE001 — a fault of ours: said to the caller, and every job dies with us
+        import traceback
+
         with contextlib.suppress(OSError):
             wire.send(client, {"crashed": traceback.format_exc()})
     finally:
@@ -95,18 +99,15 @@ def _require_what_jobs_need() -> None:
     of our own processes: what is found there below us is killed.
 
     Raises:
-        ConfinementError: one of them is missing.
+        OSError: one of them is missing.
     """
-    try:
-        if os.readlink("/proc/self") != str(os.getpid()):  # noqa: PTH115 — no path objects here
-            raise OSError("/proc is that of other processes (another pid namespace)")
-        os.close(os.pidfd_open(os.getpid()))
-        os.close(syscalls.sealed_memfd(b"x"))
-        syscalls.call("close_range", 0x7FFFFFFE, 0x7FFFFFFF, 0)
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 0)
-        syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    except OSError as error:
-        raise ConfinementError(str(error), layer="supervisor", remedy=REMEDIES["supervisor"]) from error
+    if os.readlink("/proc/self") != str(os.getpid()):  # noqa: PTH115 — no path objects here
+        raise OSError("/proc is that of other processes (another pid namespace)")
+    os.close(os.pidfd_open(os.getpid()))
+    os.close(syscalls.sealed_memfd(b"x"))
+    syscalls.call("close_range", 0x7FFFFFFE, 0x7FFFFFFF, 0)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 0)
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _reserve_low_descriptors() -> None:

@@ -177,8 +177,10 @@ class Supervisor:
         self._drop(template)
         reason = template.error or {"layer": "jail", "error": "its template was killed"}
         for jail in [jail for jail in self._jails if jail.template is template and not jail.pid]:
-            jail.error = jail.error or reason
-            self._finish(jail)
+            self._hear(jail)
+            if not jail.pid:
+                jail.error = jail.error or reason
+                self._finish(jail)
         self._end_unused(template)
 
     def _drop(self, template: Template) -> None:
@@ -287,15 +289,7 @@ class Supervisor:
     def _on_exit(self, jail: Jail) -> None:
         """The job's process has ended. What it left behind dies before anybody is told."""
         self._forget(jail.pidfd)
-        while not jail.hung_up:
-            try:
-                message = wire.receive(jail.channel, flags=socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                break
-            if message is None:
-                jail.hung_up = True
-            else:
-                self._take(jail, *message)
+        self._hear(jail)
         jail.reap()
         if not jail.init:
             self._finish(jail)
@@ -303,6 +297,18 @@ class Supervisor:
         if jail.is_empty and jail.job:
             self._conclude(jail, jail.job)
         jail.kill()
+
+    def _hear(self, jail: Jail) -> None:
+        """Everything that it, or its template, has said so far."""
+        while not jail.hung_up:
+            try:
+                message = wire.receive(jail.channel, flags=socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            if message is None:
+                jail.hung_up = True
+            else:
+                self._take(jail, *message)
 
     def _on_exit_of_init(self, jail: Jail) -> None:
         """Nobody is left in the pid namespace; the job's process may have to be collected yet."""

@@ -9,11 +9,11 @@ Source: man pages of section 2; include/uapi/linux/{sched,mount,prctl,seccomp,la
 from __future__ import annotations
 
 import array
+import contextlib
 import ctypes
 import errno
 import fcntl
 import os
-import platform
 import socket
 import struct
 from typing import Final
@@ -79,6 +79,9 @@ SECCOMP_FILTER_FLAG_NEW_LISTENER: Final = 8
 
 F_ADD_SEALS: Final = 1033
 SEAL_ALL: Final = 0x1 | 0x2 | 0x4 | 0x8  # seal, shrink, grow, write
+#: See `seccomp`: known here, to processes that compile no filter.
+EXEC_ONCE_FD: Final = 1023
+KEYCTL_JOIN_SESSION_KEYRING: Final = 1
 MFD_CLOEXEC: Final = 0x1
 MFD_ALLOW_SEALING: Final = 0x2
 MFD_NOEXEC_SEAL: Final = 0x8
@@ -99,14 +102,31 @@ _SHARED_NUMBERS: Final = {
 }
 _NUMBERS: Final = {
     "x86_64": _SHARED_NUMBERS
-    | {"clone": 56, "pivot_root": 155, "seccomp": 317, "capset": 126, "execveat": 322, "bpf": 321},
+    | {
+        "clone": 56,
+        "keyctl": 250,
+        "pivot_root": 155,
+        "seccomp": 317,
+        "capset": 126,
+        "execveat": 322,
+        "bpf": 321,
+    },
     "aarch64": _SHARED_NUMBERS
-    | {"clone": 220, "pivot_root": 41, "seccomp": 277, "capset": 91, "execveat": 281, "bpf": 280},
+    | {
+        "clone": 220,
+        "keyctl": 219,
+        "pivot_root": 41,
+        "seccomp": 277,
+        "capset": 91,
+        "execveat": 281,
+        "bpf": 280,
+    },
 }
 AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+_libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 #: For the one call that returns twice: the interpreter's lock stays held, so that the child has it too.
 _libc_locked = ctypes.PyDLL(None, use_errno=True)
 _libc_locked.syscall.restype = ctypes.c_long
@@ -119,7 +139,7 @@ def machine() -> str:
     Raises:
         OSError: ENOSYS on any other machine.
     """
-    name = platform.machine()
+    name = os.uname().machine
     if name not in _NUMBERS:
         raise OSError(errno.ENOSYS, f"confinement knows x86_64 and aarch64, this machine is {name}")
     return name
@@ -154,6 +174,12 @@ def _checked(result: int, name: str) -> int:
 def unshare(flags: int) -> None:
     """unshare(2)."""
     _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def join_new_session_keyring() -> None:
+    """keyctl(2): leave the session's keys behind. Nothing happens where there are no keys to be had."""
+    with contextlib.suppress(OSError):
+        call("keyctl", KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 def clone(flags: int) -> tuple[int, int]:
@@ -259,8 +285,7 @@ def mount_setattr(
 
 def prctl(option: int, *args: int) -> int:
     """prctl(2)."""
-    words = [ctypes.c_ulong(a) for a in (*args, 0, 0, 0, 0)[:4]]
-    return _checked(int(_libc.prctl(ctypes.c_int(option), *words)), f"prctl({option})")
+    return _checked(int(_libc.prctl(option, *(*args, 0, 0, 0, 0)[:4])), f"prctl({option})")
 
 
 def set_name(name: str) -> None:
@@ -272,13 +297,11 @@ def set_name(name: str) -> None:
 def drop_capabilities() -> None:
     """Empty every capability set of this thread, the bounding set included, and lock it so."""
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-    for number in range(64):
-        try:
-            prctl(PR_CAPBSET_DROP, number)
-        except OSError as error:
-            if error.errno == errno.EINVAL:  # past the last capability this kernel knows
-                break
-            raise
+    drop, number = _libc.prctl, 0
+    while not drop(PR_CAPBSET_DROP, number, 0, 0, 0):
+        number += 1
+    if ctypes.get_errno() != errno.EINVAL:  # past the last capability that this kernel knows
+        _checked(-1, f"prctl({PR_CAPBSET_DROP})")
     prctl(PR_SET_SECUREBITS, SECURE_ALL_LOCKED)
     clear_capabilities()
 

@@ -1,8 +1,8 @@
 """A process that holds a jail's world made ready, and clones a job's process from it for each job.
 
 What jobs of one kind share is done once, here: namespaces, the root file system, the loaded modules. A clone
-gets process and mount namespaces, private folders and a user namespace of its own. No job ever runs here, so
-no job's memory ever holds another job's data.
+gets process and mount namespaces, private folders and a user namespace of its own, which has no say over
+any of the others. No job ever runs here, so no job's memory ever holds another job's data.
 
     outer     takes the namespaces and forks the two below; ends at once
     anchor    process 1 of the template's pid namespace: when it dies, all jobs of this kind die
@@ -37,6 +37,10 @@ _NAMESPACES: Final = (
     ("uts-ns", syscalls.CLONE_NEWUTS),
     ("cgroup-ns", syscalls.CLONE_NEWCGROUP),
 )
+#: No two jobs share these where the supervisor may let them make a socket.
+_OBSERVED: Final = syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC
+_NAMES: Final = {"pid": syscalls.CLONE_NEWPID, "mnt": syscalls.CLONE_NEWNS}
+_NAMES_OBSERVED: Final = {"net": syscalls.CLONE_NEWNET, "ipc": syscalls.CLONE_NEWIPC}
 _CHILD_OF_THE_SUPERVISOR: Final = syscalls.CLONE_PARENT | signal.SIGCHLD
 
 
@@ -109,13 +113,15 @@ def _template(channel: socket.socket, setup: Setup, host_proc: int, go_fd: int) 
 
 
 def _made_ready(setup: Setup, host_proc: int) -> World:
-    plan, has_proc, own = setup.plan, False, -1
+    plan, has_proc = setup.plan, False
+    own: tuple[tuple[int, int], ...] = ()
     active: tuple[str, ...] = ("identity", "supervisor")
     if plan.tier == "full":
         with layer("rootfs"):
             has_proc = rootfs.build(plan, keeps_host=setup.keeps_host)
         active = (*active, *(name for name, _ in _NAMESPACES), "rootfs")
-        own = os.pidfd_open(os.getpid())
+        names = {**_NAMES, **(_NAMES_OBSERVED if plan.observe else {})}
+        own = tuple((_namespace(host_proc, name), kind) for name, kind in names.items())
     _load_modules(plan)
     for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)  # see `syscalls.start_idle_init`
@@ -125,10 +131,15 @@ def _made_ready(setup: Setup, host_proc: int) -> World:
     return World(setup, host_proc, has_proc, active, own)
 
 
+def _namespace(host_proc: int, name: str) -> int:
+    return os.open(f"self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=host_proc)
+
+
 def _load_modules(plan: Plan) -> None:
     """What the profile wants loaded; a module that is not there, or fails, is left to the job."""
     pyjob.forget_ourselves()
     sys.path[:] = plan.python_path
+    os.environ.clear()
     os.environ.update(plan.env)
     for name in plan.imports:
         with contextlib.suppress(Exception, SystemExit):
@@ -139,36 +150,57 @@ def _load_modules(plan: Plan) -> None:
 
 
 def _clone(channel: socket.socket, world: World) -> None:
-    """One job's process, if asked; the end, if the supervisor is gone."""
-    is_isolated, init = world.own_pidfd >= 0, -1
+    """One job's process, if asked; the end, if the supervisor is gone.
+
+    What can be prepared for it is prepared here, in memory that is ours already: every page that a clone
+    writes first has to be copied. What fails is said, and ends the template: it may be anywhere by then.
+    """
     body, fds = syscalls.receive_message(channel)
     if not body:
         os._exit(0)
     its_channel = socket.socket(fileno=fds[0])
-    try:
-        if is_isolated:
-            init = _new_pid_namespace(world)
-        pid, pidfd = syscalls.clone(_CHILD_OF_THE_SUPERVISOR)
-    except OSError as error:
-        wire.send(its_channel, {"error": str(error), "layer": "processes"})
-        os._exit(1)
+    with last_words(its_channel):
+        plan, mounts = _own_plan(its_channel) if body == b"own" else (world.setup.plan, ())
+        init = _new_namespaces(plan, world, mounts) if world.own else -1
+        with layer("landlock"):
+            rules = jail.landlock_rules(world.setup, plan)
+        with layer("processes"):
+            user = syscalls.CLONE_NEWUSER if world.own else 0
+            pid, pidfd = syscalls.clone(_CHILD_OF_THE_SUPERVISOR | user)
     if not pid:
         os.close(channel.detach())
-        jail.become(its_channel, world, init, *fds[1:], has_own_plan=body == b"own")
+        jail.become(its_channel, world, plan, rules, *fds[1:])
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # killed already
-        wire.send(its_channel, {"made": True}, fds=(pidfd, *((init,) if is_isolated else ())))
+        wire.send(its_channel, {"made": True}, fds=(pidfd, *((init,) if world.own else ())))
     its_channel.close()
-    for fd in (*fds[1:], pidfd, *((init,) if is_isolated else ())):
+    for fd in (*fds[1:], rules, pidfd, *((init,) if world.own else ())):
         os.close(fd)
+    for fd, kind in world.own:
+        syscalls.setns(fd, kind)
 
 
-def _new_pid_namespace(world: World) -> int:
-    """For the next child. It is made below our own, not below the last job's.
+def _own_plan(channel: socket.socket) -> tuple[Plan, tuple[int, ...]]:
+    """The job sees more than the template: its plan, and mounts that the application has opened for it."""
+    message = wire.receive(channel)
+    if message is None:  # the supervisor is gone
+        os._exit(0)
+    fields, mounts = message
+    return Plan.from_wire(fields["plan"]), tuple(mounts)
 
-    Its first process holds the other namespaces too: what their end costs, no caller has to wait for.
+
+def _new_namespaces(plan: Plan, world: World, mounts: tuple[int, ...]) -> int:
+    """Enter those that the next child will have to itself, and give it its own folders.
+
+    An idle first process holds them: what their end costs, no caller has to wait for.
     """
-    syscalls.setns(world.own_pidfd, syscalls.CLONE_NEWPID)
-    flags = syscalls.CLONE_NEWPID | jail.namespaces(world.setup.plan)
-    init = syscalls.start_idle_init(flags | _CHILD_OF_THE_SUPERVISOR)
-    syscalls.setns(init, syscalls.CLONE_NEWPID)
+    kinds = syscalls.CLONE_NEWNS | (_OBSERVED if plan.observe else 0)
+    with layer("pid-ns"):
+        flags = syscalls.CLONE_NEWPID | kinds | _CHILD_OF_THE_SUPERVISOR
+        init = syscalls.start_idle_init(flags)
+        syscalls.setns(init, syscalls.CLONE_NEWPID | kinds)
+    with layer("rootfs"):
+        if plan is world.setup.plan:
+            rootfs.add_private(plan, has_proc=world.has_proc)
+        else:
+            rootfs.rebuild(plan, world.setup.plan, mounts, has_proc=world.has_proc)
     return init
