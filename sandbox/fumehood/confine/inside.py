@@ -21,6 +21,7 @@ from fumehood.confine.plan import Plan
 from fumehood.confine.setup import ENDED_BEFORE_RUNNING, Setup, World, last_words, layer, set_limit
 
 _SOURCE_FD: Final = 3
+_EXAMPLE: Final = b'{"v":%d,"argv":null,"source":"print(1 + 1)","args":[],"env":[]}' % wire.VERSION
 _LAST_LAYERS: Final = ("rlimits", "capabilities", "no-new-privs", "landlock")
 
 
@@ -63,7 +64,8 @@ def _settle(
     with layer("rootfs"):
         os.chdir(plan.workdir)
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
-    _rehearse(setup, plan)
+    if setup.is_source or plan is setup.plan:  # others' orders are there already
+        _rehearse(setup, plan)
     os.dup2(out_w, 1)
     os.dup2(err_w, 2)
     if setup.is_source:
@@ -90,13 +92,9 @@ def _show_folder(channel: socket.socket, plan: Plan) -> None:
 
 def _rehearse(setup: Setup, plan: Plan) -> None:
     """Go once through what the orders will set off, so that they wait for no page of memory."""
-    ours, its = wire.pair()
-    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    orders = {"argv": ["-c"], "args": [], "env": [], "artifacts": False, "source": "print(1 + 1)"}
-    wire.send(ours, orders, fds=(null,))
-    _, fds = _take(its)
-    for fd in (null, *fds):
-        os.close(fd)
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.send(_EXAMPLE)
+    _take(its)
     ours.close()
     its.close()
     if setup.is_source:

@@ -7,9 +7,11 @@ Nothing here may import: the interpreter's own files may be out of reach by then
 from __future__ import annotations
 
 import os
-import signal
+import resource
 import socket
-from typing import NoReturn
+from _signal import SIG_DFL, SIGCHLD, SIGKILL  # type: ignore[import-not-found]  # see `pyjob`
+from _signal import signal as set_signal
+from typing import NamedTuple, NoReturn
 
 from fumehood.confine import inside, landlock, procs, syscalls
 from fumehood.confine.plan import INSIDE_ID, Plan
@@ -17,39 +19,61 @@ from fumehood.confine.setup import (
     ENDED_BEFORE_RUNNING,
     Setup,
     World,
+    bounded,
     is_hung_up,
     last_words,
     layer,
-    set_limit,
     write_map,
 )
 
 
 def become(
-    channel: socket.socket, world: World, plan: Plan, rules: int, orders_fd: int, out_w: int, err_w: int
+    channel: socket.socket,
+    world: World,
+    plan: Plan,
+    prepared: Prepared,
+    orders_fd: int,
+    out_w: int,
+    err_w: int,
 ) -> NoReturn:
-    """Never returns. *rules* are what Landlock will leave, prepared by the template."""
+    """Never returns."""
     with last_words(channel):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        set_signal(SIGCHLD, SIG_DFL)
         if world.own:
             with layer("user-ns"):
                 for name in ("uid_map", "gid_map"):
                     write_map(world.host_proc, name, f"{INSIDE_ID} {INSIDE_ID} 1")
         for fd in (world.host_proc, *(fd for fd, _ in world.own)):
             os.close(fd)
-        _give_up(plan)
+        _give_up(plan, prepared.limits)
         if is_hung_up(channel):  # before its end would have been a signal
             os._exit(ENDED_BEFORE_RUNNING)
-    inside.become(channel, world, plan, rules, (orders_fd, out_w, err_w))
+    inside.become(channel, world, plan, prepared.rules, (orders_fd, out_w, err_w))
 
 
-def _give_up(plan: Plan) -> None:
-    """Limits, but for what `inside` sets when the program is open; and every capability."""
+class Prepared(NamedTuple):
+    """What the template makes ready for one job: all but the last limits, and what Landlock will leave."""
+
+    limits: tuple[tuple[int, tuple[int, int]], ...]
+    rules: int
+
+
+def prepare(setup: Setup, plan: Plan) -> Prepared:
+    """In the template, for the clone that follows."""
     more = 1 if plan.tier == "full" else procs.count_of_user(os.getuid())
     with layer("rlimits"):
-        for name, value in plan.rlimits:
-            if name not in ("NOFILE", "FSIZE"):
-                set_limit(name, value + more if name == "NPROC" else value)
+        early = [(name, value) for name, value in plan.rlimits if name not in ("NOFILE", "FSIZE")]
+        wanted = [(name, value + more if name == "NPROC" else value) for name, value in early]
+        limits = tuple(limit for name, value in wanted if (limit := bounded(name, value)))
+    with layer("landlock"):
+        return Prepared(limits, _landlock_rules(setup, plan))
+
+
+def _give_up(plan: Plan, limits: tuple[tuple[int, tuple[int, int]], ...]) -> None:
+    """Limits, but for what `inside` sets when the program is open; and every capability."""
+    with layer("rlimits"):
+        for kind, pair in limits:
+            resource.setrlimit(kind, pair)
     with layer("capabilities"):
         if plan.tier == "full":
             syscalls.drop_capabilities()
@@ -58,10 +82,10 @@ def _give_up(plan: Plan) -> None:
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
     if plan.tier != "full":  # what it orphans stays below it, and is counted and killed with it
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, SIGKILL)
 
 
-def landlock_rules(setup: Setup, plan: Plan) -> int:
+def _landlock_rules(setup: Setup, plan: Plan) -> int:
     """What the job may see, change and execute, as a ruleset."""
     version = landlock.abi()
     if not version:

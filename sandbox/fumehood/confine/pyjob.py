@@ -5,22 +5,26 @@ The interpreter is up and nothing is executed anew: streams, environment, path a
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import atexit
 import io
 import os
 import random
-import signal
 import sys
 import threading
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+set_signal: Final = _signal.signal
+
 _NAME: Final = "<job>"
-_HANDLERS: Final = (  # as the interpreter has them when it starts
-    (signal.SIGINT, signal.default_int_handler),
-    (signal.SIGPIPE, signal.SIG_IGN),
-    (signal.SIGXFSZ, signal.SIG_IGN),
+#: As the interpreter has them when it starts. Plain numbers, since `signal.signal` looks up enumerations,
+#: and every page that a job's process writes first has to be copied for it.
+_HANDLERS: Final = (
+    (_signal.SIGINT, _signal.default_int_handler),
+    (_signal.SIGPIPE, _signal.SIG_IGN),
+    (_signal.SIGXFSZ, _signal.SIG_IGN),
 )
 _FLUSH_FAILED: Final = 120  # as CPython does
 
@@ -55,7 +59,7 @@ def rehearse(env: Mapping[str, str]) -> None:
         if os.environ.get(name) != value:
             os.environ[name] = value
     for number, handler in _HANDLERS:
-        signal.signal(number, handler)
+        set_signal(number, handler)
     random.seed()
     sys.stdin = _reader(0, closefd=False)
     sys.stdout = _writer(1, closefd=False)

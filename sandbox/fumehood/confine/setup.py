@@ -104,12 +104,18 @@ def is_hung_up(channel: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def set_limit(name: str, value: int) -> None:
-    """Both bounds of RLIMIT_*name*, or what the hard one allows. Raises OSError."""
+def bounded(name: str, value: int) -> tuple[int, tuple[int, int]] | None:
+    """RLIMIT_*name* with both its bounds: *value*, or what the hard one allows. Raises OSError."""
     kind = getattr(resource, f"RLIMIT_{name}", None)
     if kind is None:  # MSGQUEUE has no name in this version of Python
-        return
+        return None
     hard = resource.getrlimit(kind)[1]
-    bounded = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    grace = 1 if name == "CPU" and bounded == value and hard != value else 0  # SIGXCPU first, SIGKILL after
-    resource.setrlimit(kind, (bounded, bounded + grace))
+    most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    grace = 1 if name == "CPU" and most == value and hard != value else 0  # SIGXCPU first, SIGKILL after
+    return kind, (most, most + grace)
+
+
+def set_limit(name: str, value: int) -> None:
+    """Put on what `bounded` answers. Raises OSError."""
+    if limit := bounded(name, value):
+        resource.setrlimit(*limit)

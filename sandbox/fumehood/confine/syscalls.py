@@ -126,6 +126,8 @@ AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+#: ctypes forgets a type when nobody holds it, and would make each of these anew in every job's process.
+_KEPT_TYPES: Final = tuple(ctypes.c_char * size for size in (8, 12, 24, 32))
 _libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 #: For the one call that returns twice: the interpreter's lock stays held, so that the child has it too.
 _libc_locked = ctypes.PyDLL(None, use_errno=True)

@@ -122,7 +122,7 @@ def _made_ready(setup: Setup, host_proc: int) -> World:
         active = (*active, *(name for name, _ in _NAMESPACES), "rootfs")
         names = {**_NAMES, **(_NAMES_OBSERVED if plan.observe else {})}
         own = tuple((_namespace(host_proc, name), kind) for name, kind in names.items())
-    _load_modules(plan)
+    _load_modules(plan, is_source=setup.is_source)
     for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)  # see `syscalls.start_idle_init`
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -135,13 +135,13 @@ def _namespace(host_proc: int, name: str) -> int:
     return os.open(f"self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=host_proc)
 
 
-def _load_modules(plan: Plan) -> None:
+def _load_modules(plan: Plan, *, is_source: bool) -> None:
     """What the profile wants loaded; a module that is not there, or fails, is left to the job."""
     pyjob.forget_ourselves()
     sys.path[:] = plan.python_path
     os.environ.clear()
     os.environ.update(plan.env)
-    for name in plan.imports:
+    for name in plan.imports if is_source else ():
         with contextlib.suppress(Exception, SystemExit):
             importlib.import_module(name)
     with layer("profile"):
@@ -162,18 +162,17 @@ def _clone(channel: socket.socket, world: World) -> None:
     with last_words(its_channel):
         plan, mounts = _own_plan(its_channel) if body == b"own" else (world.setup.plan, ())
         init = _new_namespaces(plan, world, mounts) if world.own else -1
-        with layer("landlock"):
-            rules = jail.landlock_rules(world.setup, plan)
+        prepared = jail.prepare(world.setup, plan)
         with layer("processes"):
             user = syscalls.CLONE_NEWUSER if world.own else 0
             pid, pidfd = syscalls.clone(_CHILD_OF_THE_SUPERVISOR | user)
     if not pid:
         os.close(channel.detach())
-        jail.become(its_channel, world, plan, rules, *fds[1:])
+        jail.become(its_channel, world, plan, prepared, *fds[1:])
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # killed already
         wire.send(its_channel, {"made": True}, fds=(pidfd, *((init,) if world.own else ())))
     its_channel.close()
-    for fd in (*fds[1:], rules, pidfd, *((init,) if world.own else ())):
+    for fd in (*fds[1:], prepared.rules, pidfd, *((init,) if world.own else ())):
         os.close(fd)
     for fd, kind in world.own:
         syscalls.setns(fd, kind)

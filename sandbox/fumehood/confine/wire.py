@@ -15,6 +15,7 @@ from typing import Any, Final
 from fumehood.confine import syscalls
 
 VERSION: Final = 1
+_encoded: Final = json.JSONEncoder(separators=(",", ":")).encode
 _INLINE_BYTES: Final = 48_000
 _MOST_BYTES: Final = 160 << 20
 _STREAMS: Final = 2  # the last number of the standard streams
@@ -22,7 +23,7 @@ _STREAMS: Final = 2  # the last number of the standard streams
 
 def send(sock: socket.socket, fields: dict[str, Any], *, fds: tuple[int, ...] = ()) -> None:
     """Send one message. Raises OSError if the other side is gone (EPIPE, ECONNRESET) or full (EAGAIN)."""
-    body = json.dumps({"v": VERSION, **fields}, separators=(",", ":")).encode()
+    body = _encoded({"v": VERSION, **fields}).encode()
     if len(body) <= _INLINE_BYTES:
         syscalls.send_message(sock, body, fds=fds)
         return
@@ -50,7 +51,7 @@ def receive(sock: socket.socket, *, flags: int = 0) -> tuple[dict[str, Any], lis
     if body == b"memfd":
         memory, *fds = fds
         body = _taken(memory)
-    fields = json.loads(body)
+    fields = json.loads(body.decode())
     if fields.pop("v", None) != VERSION:
         raise ValueError("a message of another version")
     return fields, fds
