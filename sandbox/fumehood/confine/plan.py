@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 VERSION: Final = 1
 PRIVATE_WORKDIR: Final = "/job"
+_PRIVATE_TMP: Final = "/tmp"  # noqa: S108 — the job's own
 INSIDE_ID: Final = 1000
 _SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/libx32")
 _ETC: Final = (
@@ -236,7 +237,7 @@ def plan(profile: Profile, host: Host, *, tier: Tier = "full", workdir: Workdir 
         observe=profile.observe,
         sockets=full and profile.observe and profile.sockets,
         rlimits=_rlimits(profile),
-        env=_environment(profile, host, place),
+        env=_environment(profile, host, _PRIVATE_TMP if full and workdir else place),
         python_path=host.python_path if profile.python else (),
         executable=host.executable if profile.python else "",
         memory_bytes=limits.memory_bytes,
@@ -323,7 +324,10 @@ def _rlimits(profile: Profile) -> tuple[tuple[str, int], ...]:
 
 
 def _environment(profile: Profile, host: Host, place: str) -> tuple[tuple[str, str], ...]:
-    """Built from nothing; the caller's own environment is never looked at."""
+    """Built from nothing; the caller's own environment is never looked at.
+
+    *place* is private, where that can be: programs leave files in their home that others would find.
+    """
     folders = [os.path.dirname(host.executable)] if profile.python else []
     fixed = {
         "PATH": ":".join(dict.fromkeys([*folders, "/usr/local/bin", "/usr/bin", "/bin"])),
