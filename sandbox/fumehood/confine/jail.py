@@ -13,7 +13,7 @@ from _signal import SIG_DFL, SIGCHLD, SIGKILL  # type: ignore[import-not-found] 
 from _signal import signal as set_signal
 from typing import NamedTuple, NoReturn
 
-from fumehood.confine import inside, landlock, procs, syscalls
+from fumehood.confine import inside, landlock, procs, rootfs, syscalls
 from fumehood.confine.plan import INSIDE_ID, Plan
 from fumehood.confine.setup import (
     ENDED_BEFORE_RUNNING,
@@ -40,7 +40,11 @@ def become(
     with last_words(channel):
         set_signal(SIGCHLD, SIG_DFL)
         if world.own:
+            if world.has_proc:
+                with layer("rootfs"):
+                    rootfs.own_proc()
             with layer("user-ns"):
+                syscalls.unshare(syscalls.CLONE_NEWUSER)
                 for name in ("uid_map", "gid_map"):
                     write_map(world.host_proc, name, f"{INSIDE_ID} {INSIDE_ID} 1")
         for fd in (world.host_proc, *(fd for fd, _ in world.own)):

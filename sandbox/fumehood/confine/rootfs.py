@@ -59,22 +59,28 @@ def _enter(base: str, *, old: str = "") -> None:
     os.chdir("/")
 
 
-def add_private(plan: Plan, *, has_proc: bool) -> None:
-    """In a clone: private folders, and a /proc of this jail's processes only."""
+def add_private(plan: Plan) -> None:
+    """For a clone: private folders."""
     paths = [bind.path for bind in plan.binds if _is_in_any(bind.path, plan.folders)]
     covered = [(path, syscalls.open_tree(path, clone=True)) for path in paths]
     _private_folders("", plan)
     _attach_all("", covered)
-    if has_proc:
-        tree = _new_proc()
-        syscalls.umount("/proc")  # the template's, in which nobody is
-        syscalls.move_mount(tree, "/proc")
-        os.close(tree)
+
+
+def own_proc() -> None:
+    """In a clone: a /proc of its own pid namespace, instead of the template's, in which nobody is.
+
+    Of the jail's processes a job finds those there that it may look into: not the idle first one.
+    """
+    tree = syscalls.new_mount("proc", attrs=_NO_PROGRAMS, subset="pid", hidepid="2")
+    syscalls.umount("/proc")
+    syscalls.move_mount(tree, "/proc")
+    os.close(tree)
 
 
 def rebuild(plan: Plan, base_plan: Plan, mounts: tuple[int, ...], *, has_proc: bool) -> None:
-    """In a clone whose job sees more of the host than the template does: a root of its own."""
-    proc = _new_proc() if has_proc else -1
+    """For a clone whose job sees more of the host than the template does: a root of its own."""
+    proc = syscalls.open_tree("/proc", clone=True) if has_proc else -1
     known = {(bind.path, bind.writable) for bind in base_plan.binds}
     more = [bind for bind in plan.binds if (bind.path, bind.writable) not in known]
     first, last = _taken_along(base_plan, more, without=("/proc", *plan.folders, *base_plan.folders))
@@ -89,7 +95,7 @@ def rebuild(plan: Plan, base_plan: Plan, mounts: tuple[int, ...], *, has_proc: b
     for path in ("/proc", *plan.folders):
         os.makedirs(base + path, exist_ok=True)
     _private_folders(base, plan)
-    _attach_all(base, last)
+    _attach_below(base, last, writable=[bind.path for bind in plan.binds if bind.writable])
     if proc >= 0:
         syscalls.move_mount(proc, base + "/proc")
         os.close(proc)
@@ -129,6 +135,19 @@ def _is_in_any(path: str, folders: Iterable[str]) -> bool:
 def _attach_all(base: str, trees: Iterable[tuple[str, int]]) -> None:
     for path, tree in sorted(trees):  # parents before what lies inside them
         _attach(base, path, tree)
+
+
+def _attach_below(base: str, trees: Iterable[tuple[str, int]], *, writable: list[str]) -> None:
+    """As `_attach_all`, where an earlier job may have written: no link is followed, nothing is made there."""
+    root = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    for path, tree in sorted(trees):
+        if not _is_in_any(path, writable):
+            _make_place(base + path, tree)
+        target = syscalls.open_path(root, path.lstrip("/"))
+        syscalls.move_mount(tree, target)
+        os.close(target)
+        os.close(tree)
+    os.close(root)
 
 
 def _private_folders(base: str, plan: Plan) -> None:
@@ -175,15 +194,19 @@ def _tree(where: str | int, attrs: int) -> int:
 
 
 def _attach(base: str, path: str, tree: int) -> None:
-    target = base + path
-    if not os.path.lexists(target):
-        if _is_folder(tree):
-            os.makedirs(target, exist_ok=True)
-        else:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            os.close(os.open(target, os.O_CREAT | os.O_CLOEXEC | os.O_EXCL, 0o644))
-    syscalls.move_mount(tree, target)
+    _make_place(base + path, tree)
+    syscalls.move_mount(tree, base + path)
     os.close(tree)
+
+
+def _make_place(target: str, tree: int) -> None:
+    if os.path.lexists(target):
+        return
+    if _is_folder(tree):
+        os.makedirs(target, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.close(os.open(target, os.O_CREAT | os.O_CLOEXEC | os.O_EXCL, 0o644))
 
 
 def _is_folder(fd: int) -> bool:
@@ -211,7 +234,3 @@ def _mount_empty_proc(target: str) -> bool:
             os._exit(code)
     os.close(pidfd)
     return os.waitpid(pid, 0)[1] == 0
-
-
-def _new_proc() -> int:
-    return syscalls.new_mount("proc", attrs=_NO_PROGRAMS, subset="pid")

@@ -50,6 +50,7 @@ AT_RECURSIVE: Final = 0x8000
 OPEN_TREE_CLONE: Final = 1
 OPEN_TREE_CLOEXEC: Final = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH: Final = 0x4
+MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
 FSOPEN_CLOEXEC: Final = 1
 FSCONFIG_SET_STRING: Final = 1
 FSCONFIG_CMD_CREATE: Final = 6
@@ -265,10 +266,13 @@ def new_mount(kind: str, *, attrs: int, **options: str) -> int:
         os.close(context)
 
 
-def move_mount(tree_fd: int, target: str) -> None:
-    """Attach a detached mount at *target*."""
-    empty, where = ctypes.c_char_p(b""), ctypes.c_char_p(os.fsencode(target))
-    call("move_mount", tree_fd, empty, AT_FDCWD, where, MOVE_MOUNT_F_EMPTY_PATH)
+def move_mount(tree_fd: int, target: str | int) -> None:
+    """Attach a detached mount at *target*, a path or an open handle of one."""
+    empty, flags = ctypes.c_char_p(b""), MOVE_MOUNT_F_EMPTY_PATH
+    if isinstance(target, int):
+        call("move_mount", tree_fd, empty, target, empty, flags | MOVE_MOUNT_T_EMPTY_PATH)
+    else:
+        call("move_mount", tree_fd, empty, AT_FDCWD, ctypes.c_char_p(os.fsencode(target)), flags)
 
 
 def mount_setattr(

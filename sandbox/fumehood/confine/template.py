@@ -164,8 +164,7 @@ def _clone(channel: socket.socket, world: World) -> None:
         init = _new_namespaces(plan, world, mounts) if world.own else -1
         prepared = jail.prepare(world.setup, plan)
         with layer("processes"):
-            user = syscalls.CLONE_NEWUSER if world.own else 0
-            pid, pidfd = syscalls.clone(_CHILD_OF_THE_SUPERVISOR | user)
+            pid, pidfd = syscalls.clone(_CHILD_OF_THE_SUPERVISOR)
     if not pid:
         os.close(channel.detach())
         jail.become(its_channel, world, plan, prepared, *fds[1:])
@@ -198,8 +197,8 @@ def _new_namespaces(plan: Plan, world: World, mounts: tuple[int, ...]) -> int:
         init = syscalls.start_idle_init(flags)
         syscalls.setns(init, syscalls.CLONE_NEWPID | kinds)
     with layer("rootfs"):
-        if plan is world.setup.plan:
-            rootfs.add_private(plan, has_proc=world.has_proc)
+        if plan is world.setup.plan and not world.setup.keeps_host:
+            rootfs.add_private(plan)
         else:
             rootfs.rebuild(plan, world.setup.plan, mounts, has_proc=world.has_proc)
     return init

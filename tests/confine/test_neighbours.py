@@ -1,0 +1,108 @@
+"""Jobs of one kind are cloned from one template: what one of them can see and do of another."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from host import require
+
+from fumehood import confine
+from fumehood.confine import Spec
+
+LOOK = """
+import json, os
+def alive(pid):
+    try: os.kill(pid, 0)
+    except ProcessLookupError: return False
+    except PermissionError: return True
+    return True
+seen = [int(name) for name in os.listdir('/proc') if name.isdigit()] if os.path.isdir('/proc') else None
+print(json.dumps({'me': os.getpid(), 'proc': seen, 'alive': [pid for pid in range(1, 300) if alive(pid)],
+    'tmp': os.listdir('/tmp') if os.path.isdir('/tmp') else [], 'home': os.listdir('.')}))
+"""
+STAY = "import os, time\nopen('mine', 'w').write('x')\nprint(os.getpid(), flush=True)\ntime.sleep(600)"
+
+
+@pytest.fixture(params=["nothing", "a folder to read", "a folder to write"])
+def options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, object]:
+    folder = tmp_path / "shown"
+    folder.mkdir()
+    return {
+        "nothing": {},
+        "a folder to read": {"read": [str(folder)]},
+        "a folder to write": {"write": [str(folder)]},
+    }[request.param]
+
+
+@pytest.fixture
+def neighbour(options: dict[str, object]) -> Iterator[None]:
+    """A job of the same kind that stays."""
+    told: list[bytes] = []
+    job = confine.start(
+        Spec(source=STAY, on_output=lambda _, part: told.append(part), timeout_s=60, **options)
+    )
+    end = time.monotonic() + 20
+    while not told and time.monotonic() < end:
+        try:
+            job.wait(0.05)
+        except TimeoutError:
+            continue
+    assert told
+    yield
+    job.kill()
+    job.wait()
+
+
+def test_a_job_finds_itself_and_nobody_else(options: dict[str, object], neighbour: None) -> None:
+    require("userns")
+    outcome = confine.python(LOOK, **options)
+    found = json.loads(outcome.stdout)
+    assert found["proc"] in ([found["me"]], None), outcome.stderr
+    assert set(found["alive"]) <= {1, found["me"]}  # the first process of its own namespace is there and idle
+    assert "mine" not in found["tmp"] + found["home"]
+
+
+def test_its_first_process_cannot_be_looked_into_nor_moved(options: dict[str, object]) -> None:
+    require("userns")
+    source = """
+import os, signal
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGUSR1):
+    try:
+        os.kill(1, number)
+    except PermissionError:  # Landlock keeps signals inside, from Linux 6.12 on
+        pass
+for name in ('cmdline', 'environ', 'maps', 'mem', 'root', 'ns/mnt', 'fd/0'):
+    try:
+        open(f'/proc/1/{name}', 'rb').read(1)
+    except OSError:
+        continue
+    print(name)
+print('still here')
+"""
+    for _ in range(3):  # the template, whose memory that process shares, goes on too
+        assert confine.python(source, **options).stdout == b"still here\n"
+
+
+def test_every_job_has_namespaces_of_its_own() -> None:
+    require("userns")
+    source = "import os; print(*(os.readlink(f'/proc/self/ns/{n}') for n in ('pid', 'mnt', 'user', 'net')))"
+    found = [confine.python(source).stdout.split() for _ in range(3)]
+    if not all(found):
+        pytest.skip("this host masks its /proc")
+    assert [len({row[n] for row in found}) for n in range(4)] == [3, 3, 3, 1]
+    ours = [os.readlink(f"/proc/self/ns/{name}").encode() for name in ("pid", "mnt", "user", "net")]
+    assert not set(ours) & {link for row in found for link in row}
+
+
+def test_a_job_that_may_make_sockets_has_its_own_network_too() -> None:
+    require("userns")
+    source = "import os; print(*(os.readlink(f'/proc/self/ns/{n}') for n in ('net', 'ipc')))"
+    found = [confine.python(source, profile="model-loader").stdout.split() for _ in range(2)]
+    if not all(found):
+        pytest.skip("this host masks its /proc")
+    assert set(found[0]).isdisjoint(found[1])
