@@ -167,7 +167,9 @@ def test_where_asking_is_deadly_nothing_ran_either(case: Case, ask: Ask) -> None
     found = ask(case)
     if case.layer:
         assert not found["ran"], found
-        assert found.get("exit") != ["exited", 0], found
+        assert found.get("layer") in ("jail", "supervisor"), (
+            found
+        )  # the kernel's word: killed while it was made
     else:
         assert (found.get("exit"), found["ran"]) == (["exited", 0], True), found
 

@@ -30,7 +30,10 @@ T = TypeVar("T")
 
 
 class Job:
-    """One running job. `kill` is safe from any thread; `wait` may be called again after it timed out."""
+    """One running job. `kill` is safe from any thread; `wait` may be called again after it timed out.
+
+    What `on_output` or `on_attempt` raises ends the job, and is raised to whoever waits when that has ended.
+    """
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class Job:
         self._output = Output(spec)
         self._outcome: Outcome | None = None
         self._error: ConfinementError | None = None
+        self._raised: BaseException | None = None  # by the caller's own functions
 
     def kill(self, reason: str = "stopped") -> None:
         """End it and everything it started; the exit says *reason*. Nothing happens if it has ended."""
@@ -143,6 +147,8 @@ class Job:
         return self._outcome is not None or self._error is not None
 
     def _result(self) -> Outcome:
+        if self._raised is not None:
+            raise self._raised
         if self._error is not None:
             raise self._error
         if self._outcome is None:
@@ -154,12 +160,16 @@ class Job:
         if message is None:
             self._give_up()
             return
-        fields, fds = message
+        self._take(*message)
+        # It lived when it said that. The rest of what it has to say may wait for room, which this has made.
+        self._give_up_at = max(self._give_up_at, time.monotonic() + _GRACE_S)
+
+    def _take(self, fields: dict[str, Any], fds: list[int]) -> None:
         if "attempt" in fields:
-            if self._spec.on_attempt:
-                self._spec.on_attempt(Attempt(*fields["attempt"]))
+            self._tell(self._spec.on_attempt, Attempt(*fields["attempt"]))
         elif "out" in fields:
-            self._output.take(fields["out"], base64.b64decode(fields["part"]))
+            number = fields["out"]
+            self._tell_output(number, self._output.take(number, base64.b64decode(fields["part"])))
         elif "waiting" in fields:  # its clock has not begun; the next word comes within seconds
             self._give_up_at = time.monotonic() + _GRACE_S
         elif "begun" in fields:
@@ -170,14 +180,28 @@ class Job:
         else:
             self._end(self._read_outcome(fields, fds))
 
+    def _tell_output(self, number: int, part: bytes) -> None:
+        if part:
+            self._tell(self._spec.on_output, NAMES[number], part)
+
+    def _tell(self, caller: Callable[..., object] | None, *words: object) -> None:
+        if caller is None or self._raised is not None:
+            return
+        try:
+            caller(*words)
+        except BaseException as error:  # noqa: BLE001 — carried to whoever waits, whatever it is
+            self._raised = error
+            self.kill()
+
     def _read_outcome(self, fields: dict[str, Any], fds: list[int]) -> Outcome:
         kind, code = fields["exit"]
         streams = [base64.b64decode(fields.get(name, "")) for name in NAMES]
-        stdout, stderr = self._output.finish(streams)
+        for number, part in self._output.rest(streams):
+            self._tell_output(number, part)
         return Outcome(
             exit=Exit(kind, code),
-            stdout=stdout,
-            stderr=stderr,
+            stdout=self._output.whole(streams[0]),
+            stderr=self._output.whole(streams[1]),
             layers=tuple(fields.get("layers", ())),
             refused=tuple(Attempt(*attempt) for attempt in fields.get("refused", ())),
             refused_dropped=fields.get("dropped", 0),

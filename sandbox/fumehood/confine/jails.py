@@ -193,6 +193,11 @@ class Jail:
         self.init_pidfd = -1
 
     @property
+    def is_ready(self) -> bool:
+        """True once the last layer is on. Nothing of a job's runs before."""
+        return "seccomp" in self.active
+
+    @property
     def is_empty(self) -> bool:
         """True if nobody is left who could do anything, once the job's process has ended."""
         return not self.init or not procs.children(self.init)

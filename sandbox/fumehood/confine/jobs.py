@@ -125,6 +125,7 @@ class Job:
             self.stop("deadline")
         elif now >= self._next_check and self._jail.pid:
             self._next_check = now + _CHECK_S
+            self.pass_on()
             pids = self._jail.members()
             self._check_use(pids)
             self._check_disk(self._jail.private_folder or self._copied(), pids, now)
@@ -174,18 +175,21 @@ class Job:
         return True
 
     def pass_on(self) -> None:
-        """Output as it comes, for a caller who wants it. What does not fit now goes with the next piece."""
+        """Output as it comes, for a caller who wants it. What does not fit now goes at the next look."""
         if not self.is_streamed or self._jail is None:
             return
         for number, stream in enumerate(self._jail.streams):
-            part = stream.kept[stream.told : stream.told + _MOST_TOLD_BYTES]
-            if part and self._say({"out": number, "part": base64.b64encode(part).decode()}):
+            while part := stream.kept[stream.told : stream.told + _MOST_TOLD_BYTES]:
+                if not self._say({"out": number, "part": base64.b64encode(part).decode()}):
+                    return
                 stream.told += len(part)
 
     def conclude(self) -> None:
         """Note all that is to be said of it: the jail is about to go."""
         self.close_inputs()
         if self._jail:
+            if not self.stopped and not self._jail.is_ready:
+                self._jail.error = self._jail.error or self._unready(self._jail)
             self._last = self._last_words(self._jail)
         self._jail = None
 
@@ -218,6 +222,12 @@ class Job:
             "duration_s": time.monotonic() - self._began,
             "error": None if self.stopped else jail.error,
         }
+
+    def _unready(self, jail: Jail) -> dict[str, Any]:
+        """A process that ended before the last layer was on, and did not say why, has run nothing."""
+        kind, code = self._exit(jail)
+        why = f"the job's process ended ({kind}, {code}) before its last layer was on"
+        return {"layer": "jail", "error": f"{why}; a surrounding sandbox may kill for what it forbids"}
 
     def _exit(self, jail: Jail) -> tuple[str, int]:
         if self.stopped:

@@ -127,7 +127,7 @@ class Pool:
         kind = self._kinds.get(jail.key)
         if kind and jail in kind.waiting:
             kind.waiting.remove(jail)
-            if jail.error:
+            if jail.error or not jail.is_ready:
                 del self._kinds[jail.key]
 
     def forget(self, template_key: str) -> list[Jail]:

@@ -31,7 +31,7 @@ _FEW_FILES, _MANY_FILES = 1024, 65_536
 _MOST_TEMPLATES: Final = 6
 _READ_BYTES: Final = 1 << 16
 _IDLE_S: Final = 0.002
-_SAY_AGAIN_S: Final = 0.05
+_REAP_S: Final = 0.05
 _BEAT_S: Final = 5.0
 
 
@@ -53,7 +53,6 @@ class Supervisor:
         self._most_running = min(MOST_RUNNING, room)
         self._most_waiting = min(_MOST_WAITING, room - self._most_running)
         self._collectors: list[Collector] = []
-        self._unsaid: list[Job] = []
         self._selector = selectors.EpollSelector()
 
     def serve(self) -> NoReturn:
@@ -71,7 +70,6 @@ class Supervisor:
     def _look_after(self, now: float, *, is_idle: bool) -> None:
         for job in self._jobs():
             job.check(now)
-        self._unsaid = [job for job in self._unsaid if not job.report()]
         if is_idle and (kind := self._pool.wanted()):
             self._prepare(kind)
         for collector in [c for c in self._collectors if now >= c.until]:
@@ -89,8 +87,8 @@ class Supervisor:
     def _patience_s(self) -> float | None:
         now = time.monotonic()
         waits = [job.patience_s(now) for job in self._jobs()]
-        waits += [_SAY_AGAIN_S] * bool(self._unsaid) + [_IDLE_S] * bool(self._pool.wanted())
-        waits += [_BEAT_S] * bool(self._queue or self._collectors) + [_SAY_AGAIN_S] * bool(self._ending)
+        waits += [_REAP_S] * bool(self._ending) + [_IDLE_S] * bool(self._pool.wanted())
+        waits += [_BEAT_S] * bool(self._queue or self._collectors)
         return min(waits, default=None)
 
     def _watch(self, fd: int, callback: Callable[[], object]) -> None:
@@ -357,8 +355,14 @@ class Supervisor:
             self._start(following)
 
     def _answer(self, job: Job, fds: tuple[int, ...] = ()) -> None:
+        """Now, or when the caller has read what it was told before."""
+        reply = job.reply.fileno()
         if not job.report(fds):
-            self._unsaid.append(job)
+            self._selector.register(reply, selectors.EVENT_WRITE, partial(self._answer_again, job))
+
+    def _answer_again(self, job: Job) -> None:
+        self._forget(job.reply.fileno())
+        self._answer(job)
 
     def _collect(self, job: Job, folder: int, private: str) -> None:
         collector = Collector(job, folder, private)
