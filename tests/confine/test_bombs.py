@@ -183,7 +183,7 @@ BOMBS = (
     Bomb("spins", "while True: pass", {"deadline"}),
     Bomb("spins beyond its time", "while True: pass", {"cpu"}, timeout_s=20, limits={"cpu_s": 1}),
     Bomb("hears no signal", DEAF, {"deadline"}),
-    Bomb("zombies", ZOMBIES, {"deadline"}),
+    Bomb("zombies", ZOMBIES, {"deadline"}, {"deadline", "processes"}),
     Bomb("timers", TIMERS, {"deadline"}),
 )
 

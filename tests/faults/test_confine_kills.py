@@ -104,6 +104,7 @@ class Fire:
         self.mark = f"300.{random.SystemRandom().randrange(10**12):012}"
         self.killed: Counter[str] = Counter()
         self.prefixes: set[str] = set()
+        self.there: set[int] = set()  # below the application, at the last kill
         self.application = self._started()
 
     def _started(self) -> Application:
@@ -129,6 +130,7 @@ class Fire:
     def kill_one(self) -> str:
         there = {kind: pids for kind, pids in self.application.by_kind().items() if pids}
         self.prefixes |= watching.private_folders(pid for pids in there.values() for pid in pids)
+        self.there = {pid for kind, pids in there.items() if kind != "caller" for pid in pids}
         kind = self.random.choice(sorted(there))
         try:
             os.kill(self.random.choice(there[kind]), signal.SIGKILL)
@@ -139,8 +141,8 @@ class Fire:
 
     def settle(self, victim: str) -> None:
         """The application lives: the next call works, and no zombie and nobody of the jobs is left."""
-        if victim in ("keeper", "supervisor", "zygote"):  # all of them end then: a call meanwhile may be lost
-            assert wait_until(self._is_without_jobs), f"still there: {below(self.application.process.pid)}"
+        if victim in ("keeper", "supervisor", "zygote"):  # all of them end: a call until then may be lost
+            assert wait_until(lambda: not self._still_there()), f"left by {victim}: {self._still_there()}"
         assert wait_until(lambda: not self._of_jobs()), f"{victim} was killed, left: {self._of_jobs()}"
         self.application.endings.clear()
         self.application.ask("begin")
@@ -151,9 +153,10 @@ class Fire:
     def _of_jobs(self) -> list[Process]:
         return watching.marked(self.mark, but=self.application.process.pid)
 
-    def _is_without_jobs(self) -> bool:
-        """Of the application's only what it has to collect itself, at its next call."""
-        return all(p.state == "Z" for p in below(self.application.process.pid).values())
+    def _still_there(self) -> list[Process]:
+        """Of those that were there at the kill; the keeper is collected by the application's next call."""
+        now = below(self.application.process.pid)
+        return [now[pid] for pid in self.there & set(now) if now[pid].state != "Z"]
 
     def _is_quiet(self) -> bool:
         _reap_orphans(self.application.process.pid)

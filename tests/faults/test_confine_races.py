@@ -1,11 +1,40 @@
-"""Moments that go wrong once in a thousand, made to happen every time."""
+"""Moments that go wrong once in a thousand, made to happen every time; processes that are stopped rather than
+killed; and a user who may have no more processes."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+
 import pytest
 
+from faults import watching
+from faults.watching import below, wait_until
 from fumehood import confine
-from fumehood.confine import prepare
+from fumehood.confine import Spec, client, handle, prepare, procs
+from fumehood.confine.api import _CLIENT
+
+MOST_TEMPLATES = 6
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_left() -> Iterator[None]:
+    """Each test has a supervisor of its own, with which all that is below it ends."""
+    confine.close()
+    before = set(below(os.getpid()))
+    yield
+    ours = set(below(os.getpid())) - before
+    confine.close()
+    assert wait_until(lambda: not [p for p in watching.table().values() if p.pid in ours and p.state != "Z"])
+
+
+def _supervisor() -> int:
+    assert _CLIENT._spawner
+    return _CLIENT._spawner.pid
 
 
 def test_what_a_job_is_made_from_stays_open_until_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -13,3 +42,141 @@ def test_what_a_job_is_made_from_stays_open_until_it_is_sent(monkeypatch: pytest
     monkeypatch.setattr(prepare, "_kind", prepare._kind.__wrapped__)
     for _ in range(3):
         assert confine.python("print(1)", tier="no-userns").stdout == b"1\n"
+
+
+def test_a_template_that_makes_room_before_it_has_spoken_ends(tier: str) -> None:
+    """More kinds of jobs at once than templates are kept: no job is lost, and each that goes takes its
+    namespace along."""
+    specs = [Spec(source="print(1)", tier=tier, limits={"processes": 20 + n}) for n in range(21)]
+    jobs = [confine.start(spec) for spec in specs[1:]]
+    assert [job.wait().stdout for job in jobs] == [b"1\n"] * 20
+    assert confine.start(specs[0]).wait().exit.is_success
+    assert wait_until(lambda: len(_named("fumehood-anchor")) <= MOST_TEMPLATES), _named("fumehood-anchor")
+    assert wait_until(lambda: not [pid for pid in procs.descendants(_supervisor()) if procs.is_zombie(pid)])
+
+
+def _named(name: str) -> list[int]:
+    return [process.pid for process in below(_supervisor()).values() if process.name == name]
+
+
+def test_threads_that_lose_their_supervisor_at_once_close_it_once(tier: str) -> None:
+    jobs = [confine.start(Spec(source="import time; time.sleep(60)", tier=tier)) for _ in range(24)]
+    ended: list[object] = []
+
+    def wait(job: confine.Job) -> None:
+        try:
+            ended.append(job.wait().exit.kind)
+        except BaseException as error:
+            ended.append(error)
+
+    threads = [threading.Thread(target=wait, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    os.kill(_supervisor(), signal.SIGKILL)
+    for thread in threads:
+        thread.join(30)
+    assert ended == ["spawner"] * 24
+
+
+def test_a_caller_that_does_not_read_holds_up_nobody(tier: str) -> None:
+    source = "for _ in range(900): print('x' * 999)"
+    pieces: list[bytes] = []
+    told = Spec(source=source, tier=tier, on_output=lambda _, piece: pieces.append(piece))
+    jobs = [confine.start(told) for _ in range(4)]
+    time.sleep(0.5)
+    for _ in range(5):
+        assert confine.python("print(1)", tier=tier, timeout_s=10).stdout == b"1\n"
+    outcomes = [job.wait() for job in jobs]
+    assert [len(outcome.stdout) for outcome in outcomes] == [900_000] * 4
+    assert sum(map(len, pieces)) == 3_600_000
+
+
+# --- stopped -----------------------------------------------------------------------------------------
+
+
+def _keeper() -> list[int]:
+    return [watching.table()[_supervisor()].parent]
+
+
+def _template() -> list[int]:
+    """What it has is that it is no jail: the oldest of its name, and of the supervisor's own session."""
+    return sorted(_named("fumehood-jail"))[:1]
+
+
+WHO: dict[str, Callable[[], list[int]]] = {
+    "keeper": _keeper,
+    "supervisor": lambda: [_supervisor()],
+    "zygote": lambda: _named("fumehood-zygote"),
+    "template": _template,
+    "anchor": lambda: _named("fumehood-anchor"),
+    "every process": lambda: procs.descendants(_keeper()[0]),
+}
+
+
+@pytest.mark.parametrize("who", WHO)
+def test_a_process_that_is_stopped_holds_up_nobody_for_ever(
+    who: str, tier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handle, "_GRACE_S", 1.0)
+    monkeypatch.setattr(client, "_END_S", 0.5)
+    assert confine.python("print(1)", tier=tier).stdout == b"1\n"
+    job = confine.start(Spec(source="import time; time.sleep(60)", tier=tier, timeout_s=1.0))
+    time.sleep(0.2)
+    everybody = [*_keeper(), *procs.descendants(_keeper()[0])]
+    for pid in WHO[who]():
+        os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    assert job.wait().exit.kind in ("deadline", "spawner")
+    for n in range(4):  # more than wait ahead: the last ones need the template
+        confine.python("print(1)", tier=tier, timeout_s=1.0, limits={"processes": 30 + n // 2})
+    assert time.monotonic() - began < 30
+    confine.close()
+    assert wait_until(lambda: not [pid for pid in everybody if _runs(pid)]), [
+        p for p in everybody if _runs(p)
+    ]
+    assert confine.python("print(1)", tier=tier).stdout == b"1\n"
+
+
+def _runs(pid: int) -> bool:
+    return pid in watching.table() and not procs.is_zombie(pid)
+
+
+# --- no more processes -------------------------------------------------------------------------------
+
+NO_MORE = """
+import os, resource, sys, time
+from fumehood import confine
+from fumehood.errors import ConfinementError
+
+def tasks():
+    found = 0
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.stat(f"/proc/{name}").st_uid == os.getuid(): found += len(os.listdir(f"/proc/{name}/task"))
+        except OSError: pass
+    return found
+
+tier, more = sys.argv[1], int(sys.argv[2])
+limit = tasks() + more
+resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
+for _ in range(2):
+    began = time.monotonic()
+    try: ended = confine.python("print(1)", tier=tier, artifacts=["*"], timeout_s=3).exit.kind
+    except ConfinementError as error: ended = error.layer
+    print(ended, time.monotonic() - began)
+confine.close()
+"""
+
+
+@pytest.mark.parametrize("more", range(1, 13))
+def test_a_user_with_too_few_processes_is_told_at_once(
+    more: int, tier: str, as_ordinary_user: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """Wherever on the way the first process fails that is one too many."""
+    done = as_ordinary_user(NO_MORE, tier, str(more))
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():
+        ended, took_s = line.split()
+        assert ended in ("exited", "supervisor", "seccomp", "processes", "spawner"), done
+        assert float(took_s) < 10, done
+    assert len(done.stdout.splitlines()) == 2

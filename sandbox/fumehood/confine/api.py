@@ -17,6 +17,7 @@ from fumehood.confine.handle import Job, in_own_thread
 from fumehood.confine.layers import missing
 from fumehood.confine.outcome import Outcome
 from fumehood.confine.spec import Spec
+from fumehood.errors import ConfinementError
 
 if TYPE_CHECKING:
     from fumehood.confine.profile import Profile
@@ -42,7 +43,12 @@ def start(spec: Spec) -> Job:
             return _send(spec, profile, spawner)
         except (BrokenPipeError, ConnectionResetError):  # it died since: once more, with a new one
             _CLIENT.drop(spawner)
-        except OSError as error:  # a limit of the application's own: open files, the size of a file
+        except (OSError, ConfinementError) as error:
+            if spawner.is_closed:  # meanwhile, by another thread that found out: as above
+                continue
+            if isinstance(error, ConfinementError):
+                raise
+            # a limit of the application's own: open files, the size of a file
             raise missing("supervisor", f"the job could not be handed over ({error})") from error
     raise missing("supervisor", "it ended twice")
 

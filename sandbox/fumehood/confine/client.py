@@ -41,6 +41,7 @@ class Spawner:
     """A running spawner: its socket, and what it said about itself."""
 
     def __init__(self, needed: tuple[str, ...]) -> None:
+        self._closing = threading.Lock()
         self._sock, self._process = _started()
         self._is_ours = os.getpid()
         try:
@@ -90,22 +91,35 @@ class Spawner:
         self._close_files()
         self._process.returncode = 0  # not this process's child: nothing to wait for
 
+    @property
+    def is_closed(self) -> bool:
+        """True once `close` was called, by any thread."""
+        return self._sock.fileno() < 0
+
     def close(self) -> None:
-        """End it and everything it started."""
+        """End it and everything it started. Every thread that waits for it may find out that it has to."""
         self._sock.close()
-        self._close_files()
-        try:
-            self._process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
+        with self._closing:
+            for end in (self._kill_supervisor, self._process.kill):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_END_S)
+                    break
+                end()  # it was stopped, or hangs
             self._process.wait()
+            self._close_files()
 
     def kill(self) -> None:
         """End it at once: it does not answer."""
-        if self._pidfd >= 0:
+        with self._closing:
+            self._kill_supervisor()
+        self.close()
+
+    def _kill_supervisor(self) -> None:
+        """Its keeper kills the rest."""
+        pidfd = getattr(self, "_pidfd", -1)
+        if pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        self.close()  # its keeper kills the rest
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
     def _close_files(self) -> None:
         for name in ("mapping_fd", "_pidfd"):

@@ -26,14 +26,15 @@ class Collector:
         self._private = private  # a folder that was made for the job alone: to be removed when it is read
         self.channel, its = wire.pair()
         self.until = time.monotonic() + _PATIENCE_S
-        self._pid = os.fork()
-        if not self._pid:
-            _collect(its, folder, job.artifacts)
-        its.close()
+        self._pid = -1
+        with its, contextlib.suppress(OSError):  # no more processes: then nothing is collected
+            self._pid = os.fork()
+            if not self._pid:
+                _collect(its, folder, job.artifacts)
 
     @property
     def pid(self) -> int:
-        """Its process id, while it is ours."""
+        """Its process id, while it is ours; -1 if there is none."""
         return self._pid
 
     def finish(self) -> tuple[int, ...]:
@@ -42,12 +43,19 @@ class Collector:
         with contextlib.suppress(OSError):
             message = wire.receive(self.channel, flags=socket.MSG_DONTWAIT)
             found = message[1] if message else []
-        os.kill(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
+        if self._pid > 0:
+            os.kill(self._pid, signal.SIGKILL)
+            self.has_ended()
         self.channel.close()
         if self._private:
             folders.remove(self._private)
         return tuple(found)
+
+    def has_ended(self) -> bool:
+        """False while it has been killed and cannot end: what it reads from does not answer."""
+        if self._pid > 0 and os.waitpid(self._pid, os.WNOHANG)[0]:
+            self._pid = -1
+        return self._pid < 0
 
 
 def _collect(channel: socket.socket, folder: int, patterns: Sequence[str]) -> NoReturn:

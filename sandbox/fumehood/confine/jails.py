@@ -109,20 +109,32 @@ class Jail:
         self._is_doomed = False
 
     def hand_over(self, mounts: tuple[int, ...]) -> None:
-        """Ask the template for the clone that this becomes. What we cannot send is found at its hang-up."""
+        """Ask the template for the clone that this becomes. What cannot be sent is found at its hang-up.
+
+        There may be a reason of our own: a limit on descriptors that are under way, or on memory.
+        """
         its = (self._theirs.detach(), self._its_orders.detach(), self._out_w, self._err_w)
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        try:
             if self._own_plan:
                 wire.send(self.channel, {"plan": self._own_plan}, fds=mounts)
             body = b"own" if self._own_plan else b"same"
             syscalls.send_message(self.template.channel, body, fds=its)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        except OSError as error:
+            self.error = {"layer": "supervisor", "error": f"it could not ask for a process ({error})"}
         for fd in its:
             os.close(fd)
 
     def give(self, message: dict[str, Any], fds: tuple[int, ...]) -> None:
         """Its job's orders."""
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ended: it has said why
+        try:
             wire.send(self.orders, message, fds=fds)
+        except (BrokenPipeError, ConnectionResetError):  # it ended: it has said why
+            pass
+        except OSError as error:
+            self.error = {"layer": "supervisor", "error": f"a job could not be handed on ({error})"}
+            self.kill()
 
     def not_started(self) -> int | None:
         """The errno with which its program could not be started. Only code of ours can have said that."""

@@ -47,11 +47,18 @@ class Template:
             if message is None:
                 return False
             fields, _ = message
-            self.error = fields if "error" in fields else self.error
+            if "error" in fields:  # its last words; of two, only one may be there to hang up
+                self.error = fields
+                return False
             if "pid" in fields:
                 self.pid, self.anchor = fields["pid"], fields["anchor"]
                 self.pidfd = os.pidfd_open(self.pid)
                 self.anchor_pidfd = os.pidfd_open(self.anchor) if self.anchor else -1
+
+    def hang_up(self) -> None:
+        """From now on it can say nothing, and ends. What it has said already can still be heard."""
+        with contextlib.suppress(OSError):
+            self.channel.shutdown(socket.SHUT_RDWR)
 
     def kill(self) -> None:
         """SIGKILL to both, and so to every process in there."""

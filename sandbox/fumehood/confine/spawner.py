@@ -147,7 +147,14 @@ def _be_zygote(requests: socket.socket) -> NoReturn:
             os._exit(0)
         (channel_fd,) = fds
         go_r, go_w = os.pipe()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # the user's limit of processes
+            with socket.socket(fileno=channel_fd) as channel, contextlib.suppress(OSError):
+                wire.send(channel, {"error": str(error), "layer": "processes"})
+            os.close(go_r)
+            os.close(go_w)
+            continue
         if not pid:
             requests.close()
             os.close(go_w)

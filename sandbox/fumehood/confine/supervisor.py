@@ -33,6 +33,7 @@ _READ_BYTES: Final = 1 << 16
 _IDLE_S: Final = 0.002
 _REAP_S: Final = 0.05
 _BEAT_S: Final = 5.0
+_LOST_S: Final = 2.0
 
 
 class Supervisor:
@@ -53,6 +54,8 @@ class Supervisor:
         self._most_running = min(MOST_RUNNING, room)
         self._most_waiting = min(_MOST_WAITING, room - self._most_running)
         self._collectors: list[Collector] = []
+        self._stuck: list[Collector] = []  # killed, and not dead
+        self._lost_until = 0.0
         self._selector = selectors.EpollSelector()
 
     def serve(self) -> NoReturn:
@@ -70,11 +73,12 @@ class Supervisor:
     def _look_after(self, now: float, *, is_idle: bool) -> None:
         for job in self._jobs():
             job.check(now)
+        self._stuck = [collector for collector in self._stuck if not collector.has_ended()]
         if is_idle and (kind := self._pool.wanted()):
             self._prepare(kind)
         for collector in [c for c in self._collectors if now >= c.until]:
             self._on_collected(collector)
-        if self._ending:
+        if self._ending or now < self._lost_until:
             self._reap_lost()
         if self._queue and now >= self._next_beat:
             self._next_beat = now + _BEAT_S
@@ -87,8 +91,9 @@ class Supervisor:
     def _patience_s(self) -> float | None:
         now = time.monotonic()
         waits = [job.patience_s(now) for job in self._jobs()]
-        waits += [_REAP_S] * bool(self._ending) + [_IDLE_S] * bool(self._pool.wanted())
+        waits += [_IDLE_S] * bool(self._pool.wanted())
         waits += [_BEAT_S] * bool(self._queue or self._collectors)
+        waits += [_REAP_S] * (bool(self._ending or self._stuck) or now < self._lost_until)
         return min(waits, default=None)
 
     def _watch(self, fd: int, callback: Callable[[], object]) -> None:
@@ -137,25 +142,33 @@ class Supervisor:
     # --- templates -------------------------------------------------------------------------------------
 
     def _template(self, setup: Setup) -> Template:
-        """The one for *setup*, made if there is none; the one unused for longest makes room."""
+        """The one for *setup*, made if there is none; those unused for longest make room."""
         found = self._templates.pop(setup.key, None)
         if found is None:
-            while len(self._templates) >= _MOST_TEMPLATES:
-                self._drop(next(iter(self._templates.values())))
-            found = Template(setup, self._zygote)
+            awaited = [jail.template for jail in self._jails if not jail.pid]
+            for old in [old for old in self._templates.values() if old not in awaited]:
+                if len(self._templates) >= _MOST_TEMPLATES:
+                    self._drop(old)
+            try:
+                found = Template(setup, self._zygote)
+            except (BrokenPipeError, ConnectionResetError):  # the zygote was killed, which ends us anyway
+                self._end()
             self._watch(found.channel.fileno(), partial(self._on_template, found))
         self._templates[setup.key] = found
         return found
 
     def _on_template(self, template: Template) -> None:
+        if not self._take_words_of(template):
+            self._lose(template)
+
+    def _take_words_of(self, template: Template) -> bool:
         was_known = template.pid
         is_alive = template.hear()
         if template.pid and not was_known:
             self._watch(template.pidfd, partial(self._on_end_of_template, template))
             if template.anchor:
                 self._watch(template.anchor_pidfd, partial(self._on_end_of_template, template))
-        if not is_alive:
-            self._lose(template)
+        return is_alive
 
     def _on_end_of_template(self, template: Template) -> None:
         """One of its two has ended."""
@@ -170,8 +183,6 @@ class Supervisor:
 
     def _lose(self, template: Template) -> None:
         """No clone can come from it any more."""
-        if not template.is_dropped:
-            template.hear()
         self._drop(template)
         reason = template.error or {"layer": "jail", "error": "its template was killed"}
         for jail in [jail for jail in self._jails if jail.template is template and not jail.pid]:
@@ -190,7 +201,10 @@ class Supervisor:
             del self._templates[template.setup.key]
         self._ending.append(template)
         self._forget(template.channel.fileno())
+        template.hang_up()
+        self._take_words_of(template)  # who it is, if it has said so only now: it may have to be killed
         template.channel.close()
+        self._lost_until = time.monotonic() + _LOST_S
         for jail in self._pool.forget(template.setup.key):
             jail.kill()
         self._end_unused(template)
@@ -373,6 +387,8 @@ class Supervisor:
         self._collectors.remove(collector)
         self._forget(collector.channel.fileno())
         self._answer(collector.job, collector.finish())
+        if not collector.has_ended():
+            self._stuck.append(collector)
 
     def _prepare(self, kind: Kind) -> None:
         """One jail ahead for the next job of this kind."""
@@ -412,7 +428,7 @@ class Supervisor:
         None of our session while somebody has not said its number yet: it might be that.
         """
         templates = [*self._templates.values(), *self._ending]
-        known = {self._zygote_pid, *(collector.pid for collector in self._collectors)}
+        known = {self._zygote_pid, *(collector.pid for collector in (*self._collectors, *self._stuck))}
         known |= {pid for jail in self._jails for pid in (jail.pid, jail.init)}
         known |= {pid for template in templates for pid in (template.pid, template.anchor)}
         found = [pid for pid in procs.children(os.getpid()) if pid not in known]

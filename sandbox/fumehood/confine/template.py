@@ -57,11 +57,22 @@ def outer(channel: socket.socket, go_fd: int) -> NoReturn:
             anchor = os.fork() if is_isolated else 0
             if is_isolated and not anchor:
                 _anchor(channel, go_fd, host_proc)
-            pid = os.fork()
+            pid = _fork_beside(anchor)
         if not pid:
             _template(channel, setup, host_proc, go_fd)
         wire.send(channel, {"pid": pid, "anchor": anchor})
     os._exit(0)
+
+
+def _fork_beside(anchor: int) -> int:
+    """As os.fork; where that fails, nobody knows *anchor* yet, who would wait for ever."""
+    try:
+        return os.fork()
+    except OSError:
+        if anchor:
+            os.kill(anchor, signal.SIGKILL)
+            os.waitpid(anchor, 0)
+        raise
 
 
 def _enter_namespaces(host_proc: int) -> None:
