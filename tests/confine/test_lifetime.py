@@ -82,7 +82,8 @@ def caller(tier: str, source: str = SLEEPER) -> Iterator[tuple[subprocess.Popen[
     )
     assert process.stdout
     spawner = int(process.stdout.readline())
-    assert wait_until(lambda: len(all_below(spawner)) >= 6), "the job did not come up"
+    grown = {"full": 9, "no-userns": 6}[tier]
+    assert wait_until(lambda: len(all_below(spawner)) >= grown), "the job did not come up"
     below = all_below(spawner)
     try:
         yield process, spawner, below

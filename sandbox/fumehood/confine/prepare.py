@@ -45,6 +45,8 @@ def here() -> Host:
 
 def profile_of(spec: Spec) -> Profile:
     base = resolve(spec.profile)
+    if not (spec.read or spec.write or spec.limits):
+        return base
     return extend(
         base, read=spec.read, write=spec.write, limits=spec.limits, forbidden_paths=spec.forbidden_paths
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
@@ -146,7 +145,7 @@ def _right(path: str, profile: Profile) -> int:
 
 def is_inside(path: str, folder: str) -> bool:
     """True if *path* is *folder* or lies below it; both normalised, no file is looked at."""
-    return PurePosixPath(path).is_relative_to(folder)
+    return path == folder or path.startswith(folder if folder.endswith("/") else folder + "/")
 
 
 def extend(

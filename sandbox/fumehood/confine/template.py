@@ -120,7 +120,8 @@ def _template(channel: socket.socket, setup: Setup, host_proc: int, go_fd: int) 
         world = _made_ready(setup, host_proc)
         wire.send(channel, {"ready": True})
         while True:
-            _clone(channel, world)
+            init = _new_namespaces(world) if world.own else -1
+            _clone(channel, world, init)
 
 
 def _made_ready(setup: Setup, host_proc: int) -> World:
@@ -160,8 +161,8 @@ def _load_modules(plan: Plan, *, is_source: bool) -> None:
             raise OSError("a module of the profile's `imports` starts a thread when it is loaded")
 
 
-def _clone(channel: socket.socket, world: World) -> None:
-    """One job's process, if asked; the end, if the supervisor is gone.
+def _clone(channel: socket.socket, world: World, init: int) -> None:
+    """One job's process in the namespaces of *init*, if asked; the end, if the supervisor is gone.
 
     What can be prepared for it is prepared here, in memory that is ours already: every page that a clone
     writes first has to be copied. What fails is said, and ends the template: it may be anywhere by then.
@@ -172,7 +173,8 @@ def _clone(channel: socket.socket, world: World) -> None:
     its_channel = socket.socket(fileno=fds[0])
     with last_words(its_channel):
         plan, mounts = _own_plan(its_channel) if body == b"own" else (world.setup.plan, ())
-        init = _new_namespaces(plan, world, mounts) if world.own else -1
+        if world.own:
+            _enter(init, plan, world, mounts)
         prepared = jail.prepare(world.setup, plan)
         with layer("processes"):
             pid, pidfd = syscalls.clone(_CHILD_OF_THE_SUPERVISOR)
@@ -197,19 +199,22 @@ def _own_plan(channel: socket.socket) -> tuple[Plan, tuple[int, ...]]:
     return Plan.from_wire(fields["plan"]), tuple(mounts)
 
 
-def _new_namespaces(plan: Plan, world: World, mounts: tuple[int, ...]) -> int:
-    """Enter those that the next child will have to itself, and give it its own folders.
+def _new_namespaces(world: World) -> int:
+    """Those that the next job will have to itself, before it is there.
 
-    An idle first process holds them: what their end costs, no caller has to wait for.
+    An idle first process holds them: what their beginning and end cost, no caller has to wait for.
     """
-    kinds = syscalls.CLONE_NEWNS | (_OBSERVED if plan.observe else 0)
+    kinds = sum(kind for _, kind in world.own)
     with layer("pid-ns"):
-        flags = syscalls.CLONE_NEWPID | kinds | _CHILD_OF_THE_SUPERVISOR
-        init = syscalls.start_idle_init(flags)
-        syscalls.setns(init, syscalls.CLONE_NEWPID | kinds)
+        return syscalls.start_idle_init(kinds | _CHILD_OF_THE_SUPERVISOR)
+
+
+def _enter(init: int, plan: Plan, world: World, mounts: tuple[int, ...]) -> None:
+    """Into the namespaces that *init* holds, for the child that follows; its folders are made there."""
+    with layer("pid-ns"):
+        syscalls.setns(init, sum(kind for _, kind in world.own))
     with layer("rootfs"):
         if plan is world.setup.plan and not world.setup.keeps_host:
             rootfs.add_private(plan)
         else:
             rootfs.rebuild(plan, world.setup.plan, mounts, has_proc=world.has_proc)
-    return init
