@@ -86,7 +86,7 @@ def test_one_that_waits_is_ended_at_once_and_never_runs(busy: list[confine.Job],
     assert killed.wait(20).exit.kind == "stopped"
     with pytest.raises(TimeoutError):
         timed_out.wait(0.05)
-    timed_out.kill("too late")
+    timed_out.kill()
     assert timed_out.wait(20).exit.kind == "stopped"
     free_one(busy)
     assert last.wait(20).exit.kind == "exited"

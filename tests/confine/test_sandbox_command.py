@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import pty
@@ -18,10 +19,11 @@ from host import require
 
 from fumehood.cli.root import root
 from fumehood.cli.sandbox import sandbox
-from fumehood.cli.sandbox_run import status_of
+from fumehood.cli.sandbox_run import Passing, status_of
 from fumehood.confine import Exit
 from fumehood.confine.facts import Facts
 from fumehood.confine.profile import names
+from fumehood.display import inert
 from fumehood.errors import ConfinementError
 
 COMMAND = (sys.executable, "-c", "import sys, fumehood.cli as c; c.main(sys.argv[1:])", "sandbox")
@@ -65,6 +67,73 @@ def at_a_terminal(*words: str) -> bytes:
     os.close(ours)
     process.wait(30)
     return shown
+
+
+@pytest.mark.parametrize("goes_to", ["a pipe", "a terminal"])
+def test_output_is_shown_as_it_comes(goes_to: str, tmp_path: Path) -> None:
+    """The command ends only when the file is there, which is made once its first words were read."""
+    ours, its = os.pipe() if goes_to == "a pipe" else pty.openpty()
+    script = "printf 'fir\\303'; while [ ! -e go ]; do sleep 0.05; done; printf '\\251t\\033'"
+    words = (
+        "run",
+        "--profile",
+        "shell",
+        "--workdir",
+        str(tmp_path),
+        "--timeout",
+        "20",
+        "/bin/sh",
+        "-c",
+        script,
+    )
+    process = subprocess.Popen([*COMMAND, *words], stdout=its, stderr=subprocess.DEVNULL)
+    os.close(its)
+    shown = b""
+    while not shown.startswith(b"fir"):
+        shown += os.read(ours, 100)
+    assert process.poll() is None
+    (tmp_path / "go").touch()
+    with contextlib.suppress(OSError):
+        while part := os.read(ours, 100):
+            shown += part
+    os.close(ours)
+    assert process.wait(30) == 0
+    assert shown == (b"fir\xc3\xa9t\x1b" if goes_to == "a pipe" else "firét⟨U+001B⟩".encode())
+
+
+def test_a_terminal_is_shown_the_same_however_output_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = ("é a" + "\u0301" * 9 + "\n\x1b[31m\u202e😀\t").encode() + b"\xff\xc3"
+    whole = inert(body.decode(errors="backslashreplace"), multiline=True)
+    assert whole.count("U+0301") == 5
+    for size in (1, 2, 3, 5):
+        screen = io.StringIO()
+        monkeypatch.setattr(screen, "isatty", lambda: True)
+        monkeypatch.setattr(sys, "stdout", screen)
+        passing = Passing()
+        for start in range(0, len(body), size):
+            passing("stdout", body[start : start + size])
+        passing.end()
+        assert screen.getvalue() == whole
+
+
+def test_a_command_whose_reader_is_gone_is_ended() -> None:
+    words = (
+        "run",
+        "--profile",
+        "shell",
+        "--timeout",
+        "20",
+        "/bin/sh",
+        "-c",
+        "while echo x; do sleep 0.02; done",
+    )
+    process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout
+    process.stdout.readline()
+    process.stdout.close()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode not in (0, 124)
+    assert b"Traceback" not in errors
 
 
 @pytest.mark.parametrize(

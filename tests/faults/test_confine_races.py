@@ -137,6 +137,22 @@ def test_a_process_that_is_stopped_holds_up_nobody_for_ever(
     assert confine.python("print(1)", tier=tier).stdout == b"1\n"
 
 
+def test_a_template_that_hangs_costs_only_the_jobs_that_need_it(tier: str) -> None:
+    """They end at their deadline, and the next one gets another template. No other job notices."""
+    assert confine.python("print(1)", tier=tier).stdout == b"1\n"
+    for pid in _template():
+        os.kill(pid, signal.SIGSTOP)
+    other = confine.start(Spec(argv=["sleep", "4"], profile="shell", tier=tier, timeout_s=30))
+    kinds = []
+    for _ in range(6):  # the first ones find what was made ahead
+        began = time.monotonic()
+        kinds.append(confine.python("print(1)", tier=tier, timeout_s=1.0).exit.kind)
+        assert time.monotonic() - began < 5
+    assert kinds.count("deadline") == 1
+    assert kinds[-1] == "exited"
+    assert other.wait().exit.is_success
+
+
 def _runs(pid: int) -> bool:
     return pid in watching.table() and not procs.is_zombie(pid)
 

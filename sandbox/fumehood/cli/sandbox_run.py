@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
+import itertools
 import os
 import sys
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
@@ -37,7 +40,8 @@ _DEADLINE, _NOT_EXECUTABLE, _NOT_FOUND, _SIGNAL, _ENDED = 124, 126, 127, 128, 13
 def run(context: click.Context, /, command: tuple[str, ...], **options: Any) -> None:
     """Run COMMAND confined.
 
-    Its output goes through as it is, but to a terminal: there, what is not plainly visible is spelt out.
+    Its output goes through as it comes and as it is, but to a terminal: there, what is not plainly visible is
+    spelt out.
 
     The exit status is the command's own, or 124 at its deadline, 137 where another limit ended it, 126 or
     127 if it could not be started, 128 and more for a signal, 4 if this host cannot confine it, 2 for wrong
@@ -51,16 +55,18 @@ def run(context: click.Context, /, command: tuple[str, ...], **options: Any) -> 
     if options["out"]:
         _require_new(options["out"])
     body = options["stdin"].read() if options["stdin"] else b""
+    passing = None if options["as_json"] else Passing(raw=options["raw"])
     try:
-        outcome = confine.run(command, stdin=body, **fields)
+        outcome = confine.run(command, stdin=body, on_output=passing, **fields)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if options["out"]:
         write_artifacts(outcome.artifacts, options["out"])
-    if options["as_json"]:
+    if passing is None:
         echo_json(as_json(outcome))
     else:
-        show(outcome, raw=options["raw"])
+        passing.end()
+        explain_end(outcome)
     context.exit(status_of(outcome.exit))
 
 
@@ -101,14 +107,67 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def show(outcome: Outcome, *, raw: bool = False) -> None:
-    """Its two streams on ours. A terminal obeys what it is sent: there everything goes out inert."""
-    for body, stream in ((outcome.stdout, sys.stdout), (outcome.stderr, sys.stderr)):
-        if raw or not stream.isatty():
-            stream.buffer.write(body)
-            stream.buffer.flush()
-        else:
-            click.echo(inert(body.decode(errors="backslashreplace"), multiline=True), nl=False, file=stream)
+class Passing:
+    """Two streams on their way to ours. A terminal obeys what it is sent: there everything goes out inert."""
+
+    def __init__(self, *, raw: bool = False) -> None:
+        ours = {"stdout": sys.stdout, "stderr": sys.stderr}
+        self._ways = {
+            name: _Plain(stream) if raw or not stream.isatty() else _Inert(stream)
+            for name, stream in ours.items()
+        }
+
+    def __call__(self, name: str, piece: bytes) -> None:
+        self._ways[name].write(piece)
+
+    def end(self) -> None:
+        """Nothing more comes: what is held back as the beginning of a character is shown."""
+        for way in self._ways.values():
+            way.end()
+
+
+class _Plain:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, piece: bytes) -> None:
+        self._stream.buffer.write(piece)
+        self._stream.buffer.flush()
+
+    def end(self) -> None:
+        pass
+
+
+class _Inert:
+    """Pieces come out as the whole would: neither a character nor a stack of marks is cut."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        self._marks = ""  # those at the end of what was shown, which the next are stacked on
+
+    def write(self, piece: bytes, *, final: bool = False) -> None:
+        text = self._marks + self._decoder.decode(piece, final)
+        shown = inert(text, multiline=True)[len(inert(self._marks, multiline=True)) :]
+        click.echo(shown, nl=False, file=self._stream)
+        marks = itertools.takewhile(lambda char: unicodedata.category(char)[0] == "M", reversed(text[-9:]))
+        self._marks = "".join(reversed(list(marks)))
+
+    def end(self) -> None:
+        self.write(b"", final=True)
+
+
+def show(outcome: Outcome) -> None:
+    """Its two streams on ours, and how it ended."""
+    passing = Passing()
+    passing("stdout", outcome.stdout)
+    passing("stderr", outcome.stderr)
+    passing.end()
+    explain_end(outcome)
+
+
+def explain_end(outcome: Outcome) -> None:
+    """Why it ended, unless by itself, and what it tried."""
     if outcome.exit.kind not in ("exited", "not_started"):
         click.echo(f"fumehood: it ended by: {outcome.exit.kind} ({outcome.exit.code})", err=True)
     for attempt in outcome.refused:

@@ -60,10 +60,10 @@ class Job:
         self._error: ConfinementError | None = None
         self._raised: BaseException | None = None  # by the caller's own functions
 
-    def kill(self, reason: str = "stopped") -> None:
-        """End it and everything it started; the exit says *reason*. Nothing happens if it has ended."""
+    def kill(self) -> None:
+        """End it and everything it started; the exit says `stopped`. Nothing happens if it has ended."""
         with contextlib.suppress(OSError):
-            wire.send(self._sock, {"stop": reason})
+            wire.send(self._sock, {"stop": True})
 
     def wait(self, timeout_s: float | None = None) -> Outcome:
         """What came of it.

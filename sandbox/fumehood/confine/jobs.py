@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fumehood.confine.outcome import Attempt
 
 _CHECK_S: Final = 0.05
+_STOPPED_S: Final = 60.0
 _MEASURE_S: Final = 0.5
 _MOST_TOLD: Final = 64
 _MOST_TOLD_BYTES: Final = 24_000
@@ -114,7 +115,9 @@ class Job:
             self._jail.kill()
 
     def patience_s(self, now: float) -> float:
-        """How long until this job has to be looked at again."""
+        """How long until this job has to be looked at again; when it is stopped, its end is told."""
+        if self.stopped:
+            return _STOPPED_S
         return max(0.0, min(self._next_check, self._began + self._timeout_s) - now)
 
     def check(self, now: float) -> None:
@@ -123,12 +126,13 @@ class Job:
             return
         if now >= self._began + self._timeout_s:
             self.stop("deadline")
-        elif now >= self._next_check and self._jail.pid:
+        elif now >= self._next_check:
             self._next_check = now + _CHECK_S
-            self.pass_on()
-            pids = self._jail.members()
-            self._check_use(pids)
-            self._check_disk(self._jail.private_folder or self._copied(), pids, now)
+            if self._jail.pid:
+                self.pass_on()
+                pids = self._jail.members()
+                self._check_use(pids)
+                self._check_disk(self._jail.private_folder or self._copied(), pids, now)
 
     def _check_use(self, pids: list[int]) -> None:
         plan = self._jail.plan if self._jail else {}

@@ -29,10 +29,11 @@ class Template:
     def __init__(self, setup: Setup, zygote: socket.socket) -> None:
         self.setup = setup
         self.channel, its = wire.pair()
+        self.channel.setblocking(False)  # one that takes no more requests is not waited for
         self.pid = self.anchor = 0
         self.pidfd = self.anchor_pidfd = -1
         self.error: dict[str, Any] | None = None
-        self.is_dropped = False
+        self.is_dropped = self.is_ready = False
         wire.send(self.channel, setup.fields)
         with its:
             syscalls.send_message(zygote, b"template", fds=(its.fileno(),))
@@ -50,6 +51,7 @@ class Template:
             if "error" in fields:  # its last words; of two, only one may be there to hang up
                 self.error = fields
                 return False
+            self.is_ready = self.is_ready or "ready" in fields
             if "pid" in fields:
                 self.pid, self.anchor = fields["pid"], fields["anchor"]
                 self.pidfd = os.pidfd_open(self.pid)

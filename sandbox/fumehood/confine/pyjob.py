@@ -36,9 +36,16 @@ def run_source(source: str | int, args: Sequence[str], env: Iterable[tuple[str, 
     for name, value in env:
         os.environ[name] = value
     sys.argv = ["-c", *args]
-    random.seed()
+    _draw_anew()
     code = _run(text)
     return _shut_down(code)
+
+
+def _draw_anew() -> None:
+    """Jobs that are clones of one process would otherwise all draw the same numbers."""
+    random.seed()
+    if numpy_random := sys.modules.get("numpy.random"):
+        numpy_random.seed()
 
 
 def _read(fd: int) -> bytes:

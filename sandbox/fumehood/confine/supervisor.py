@@ -71,8 +71,10 @@ class Supervisor:
             self._look_after(time.monotonic(), is_idle=not ready)
 
     def _look_after(self, now: float, *, is_idle: bool) -> None:
-        for job in self._jobs():
-            job.check(now)
+        for jail in list(self._jails):
+            if jail.job:
+                jail.job.check(now)
+                self._answer_unmade(jail, jail.job)
         self._stuck = [collector for collector in self._stuck if not collector.has_ended()]
         if is_idle and (kind := self._pool.wanted()):
             self._prepare(kind)
@@ -84,6 +86,16 @@ class Supervisor:
             self._next_beat = now + _BEAT_S
             for job in self._queue:
                 job.say_that_it_waits()
+
+    def _answer_unmade(self, jail: Jail, job: Job) -> None:
+        """A job that is stopped before its process is made: its template may still be loading modules.
+
+        One that was done with that does not answer any more, and makes room for another.
+        """
+        if job.stopped and not jail.pid:
+            self._conclude(jail, job)
+            if job.stopped == "deadline" and jail.template.is_ready:
+                jail.template.kill()
 
     def _jobs(self) -> list[Job]:
         return [jail.job for jail in self._jails if jail.job]
@@ -243,6 +255,8 @@ class Supervisor:
         if wire.receive(job.reply) is None:
             self._forget(job.reply.fileno())
         job.stop("stopped")
+        for jail in [jail for jail in self._jails if jail.job is job]:
+            self._answer_unmade(jail, job)
 
     def _on_jail(self, jail: Jail) -> None:
         try:
@@ -361,7 +375,7 @@ class Supervisor:
         else:
             jail.remove_private_folder()
             self._answer(job)
-        if jail.key and not jail.error and not (kind := self._pool.want(jail)).waiting:
+        if jail.key and jail.pid and not jail.error and not (kind := self._pool.want(jail)).waiting:
             self._prepare(kind)
         if self._queue:
             following = self._queue.popleft()

@@ -156,6 +156,9 @@ def _load_modules(plan: Plan, *, is_source: bool) -> None:
     for name in plan.imports if is_source else ():
         with contextlib.suppress(Exception, SystemExit):
             importlib.import_module(name)
+    for stream in (sys.stdout, sys.stderr):  # what a module has said is no job's output
+        with contextlib.suppress(Exception):
+            stream.flush()
     with layer("profile"):
         if threading.active_count() > 1:
             raise OSError("a module of the profile's `imports` starts a thread when it is loaded")
