@@ -244,7 +244,7 @@ def test_few_jails_wait_however_many_kinds_of_jobs_came() -> None:
             outcome = confine.python("print(1)", limits={"processes": 20 + number})
             assert outcome.stdout == b"1\n"
     processes = settled()
-    assert len(processes) <= 3 + 6 * 2 + 8 * 2  # ours; of each template, two; of each jail that waits, two
+    assert len(processes) <= 3 + 6 * 3 + 8 * 2  # ours; of each template, three; of each jail that waits, two
     assert len(named_below("fumehood-anchor")) <= 6
 
 
