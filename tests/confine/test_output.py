@@ -166,6 +166,22 @@ def test_a_slow_caller_is_told_everything(
 
 
 @each_way()
+def test_a_caller_that_comes_late_is_told_everything(
+    way: Callable[[confine.Job], Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The supervisor has more to say than there was room for, and can only say it now."""
+    monkeypatch.setattr(handle, "_GRACE_S", 0.3)
+    pid = _CLIENT.spawner(()).pid
+    listener = Listener()
+    source = "import sys\nfor stream in (sys.stdout, sys.stderr): stream.write('x' * 1_000_000)"
+    job = confine.start(Spec(source=source, timeout_s=0.5, on_output=listener))
+    wait_until(lambda: False, seconds=1.0)
+    assert way(job).exit.kind == "exited"
+    assert listener.heard("stdout") == listener.heard("stderr") == b"x" * 1_000_000
+    assert _CLIENT.spawner(()).pid == pid
+
+
+@each_way()
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
 def test_a_caller_that_fails_ends_its_job(
     way: Callable[[confine.Job], Outcome], error: BaseException, tier: str

@@ -6,6 +6,7 @@ seen from outside, and what was tried is in `refused`.
 
 from __future__ import annotations
 
+import os
 import pickle
 import socket
 import subprocess
@@ -83,9 +84,9 @@ def aim(tmp_path: Path, server: Server) -> Aim:
     """Where anybody could write."""
     tmp_path.chmod(0o777)
     for parent in tmp_path.parents:
-        if parent == Path("/tmp"):
+        if parent == Path("/tmp") or parent.stat().st_uid != os.getuid():
             break
-        parent.chmod(0o755)
+        parent.chmod(parent.stat().st_mode | 0o055)
     return Aim(str(tmp_path / "canary"), server.port)
 
 
@@ -133,6 +134,8 @@ def test_in_model_loader_nothing_happens(row: Row, aim: Aim, server: Server, tie
     outcome = confine.python(LOADER, profile="model-loader", tier=tier, stdin=row.make(aim), timeout_s=30)
     assert outcome.exit.kind == "exited", outcome
     assert not _was_done(row, aim, server, before)
+    if row.needs and b"No module named" in outcome.stderr:
+        pytest.skip(f"{row.needs} comes from PYTHONPATH here, which jobs do not see")
     assert {attempt.operation for attempt in outcome.refused} & TRIED[row.deed], outcome
 
 

@@ -73,7 +73,8 @@ class Application:
         found: dict[str, list[int]] = {kind: [] for kind in KINDS}
         found["caller"] = [self.process.pid]
         for process in below(self.process.pid).values():
-            found[self._kind(process)].append(process.pid)
+            if process.state != "Z":  # as a keeper is, until the application's next call
+                found[self._kind(process)].append(process.pid)
         return found
 
     def _kind(self, process: Process) -> str:

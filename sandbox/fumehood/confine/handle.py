@@ -132,7 +132,7 @@ class Job:
             ready.cancel()
         finally:
             loop.remove_reader(self._sock)  # before it may be closed: its number will be used again
-        if ready.cancelled():
+        if ready.cancelled() and not self._is_readable(0.0):  # a caller who comes late has no patience left
             self._give_up()
         else:
             self._hear()

@@ -77,8 +77,7 @@ class Job:
             self._had = folders.use(copied, most=_MOST_COPIED)
         self._jail.give(self._message, self._streams)
         self.close_inputs()
-        if self.must_wait:
-            self._say({"begun": True})
+        self._say_that_it_has_begun()
 
     def close_inputs(self) -> None:
         """Let go of what the caller sent."""
@@ -95,6 +94,11 @@ class Job:
         """So that the caller knows that nothing is wrong."""
         self.must_wait = True
         self._say({"waiting": True})
+
+    def _say_that_it_has_begun(self) -> None:
+        """Once, to who was told that it waits; at the next look if there is no room now."""
+        if self.must_wait and self._say({"begun": True}):
+            self.must_wait = False
 
     def refuse(self, why: str) -> None:
         """It does not begin, ever."""
@@ -129,6 +133,7 @@ class Job:
         elif now >= self._next_check:
             self._next_check = now + _CHECK_S
             if self._jail.pid:
+                self._say_that_it_has_begun()
                 self.pass_on()
                 pids = self._jail.members()
                 self._check_use(pids)

@@ -95,6 +95,7 @@ class Supervisor:
         if job.stopped and not jail.pid:
             self._conclude(jail, job)
             if job.stopped == "deadline" and jail.template.is_ready:
+                self._drop(jail.template)
                 jail.template.kill()
 
     def _jobs(self) -> list[Job]:
