@@ -236,11 +236,15 @@ def of_jobs() -> list[int]:
     return found
 
 
+#: As `folders.make` names them; the demo has folders of its own there.
+PRIVATE = f"fumehood-{'[0-9a-f]' * 16}-{'[0-9a-f]' * 8}"
+
+
 def left_on_disk() -> list[Path]:
     """Private folders that hold something."""
     assert _CLIENT._spawner
     found = []
-    for path in Path("/tmp").glob("fumehood-*-*"):
+    for path in Path("/tmp").glob(PRIVATE):
         with contextlib.suppress(OSError):
             found += [path] if path.stat().st_uid == _CLIENT._spawner.identity and any(path.iterdir()) else []
     return found

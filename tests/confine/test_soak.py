@@ -64,7 +64,7 @@ def held(jobs: int) -> Held:
         supervisor_fds=_fds(supervisor),
         processes=len(below),
         mounts=len(Path("/proc/self/mountinfo").read_text().splitlines()),
-        folders=sum(_is_ours(path) for path in Path("/tmp").glob("fumehood-*-*")),
+        folders=sum(_is_ours(path) for path in Path("/tmp").glob(f"fumehood-{'[0-9a-f]' * 16}-*")),
     )
 
 
