@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,42 @@ def test_a_job_that_may_make_sockets_has_its_own_network_too() -> None:
     if not all(found):
         pytest.skip("this host masks its /proc")
     assert set(found[0]).isdisjoint(found[1])
+
+
+GONE = """
+import os, signal, sys, tempfile
+from pathlib import Path
+from fumehood import confine
+from fumehood.confine import Spec, procs
+from fumehood.confine.api import _CLIENT
+from fumehood.errors import ConfinementError
+
+place = tempfile.mkdtemp()
+good, bad = place + "/good", place + "/bad"
+os.mkdir(good)
+os.mkdir(bad)
+start = lambda folder: confine.start(Spec(source="print(1)", tier=sys.argv[1], read=[folder], timeout_s=20))
+start(good).wait()
+name = lambda pid: Path(f"/proc/{pid}/comm").read_text()
+templates = sorted(p for p in procs.children(_CLIENT._spawner.pid) if name(p) == "fumehood-jail\\n")[:1]
+for pid in templates:
+    os.kill(pid, signal.SIGSTOP)
+jobs = [start(folder) for folder in (bad, good, good)]
+os.rename(bad, place + "/gone")
+for pid in templates:
+    os.kill(pid, signal.SIGCONT)
+print(*(job.wait().stdout.decode().strip() for job in jobs[1:]))
+try:
+    print(jobs[0].wait())
+except ConfinementError as error:
+    print(error.layer)
+"""
+
+
+def test_a_folder_that_is_gone_costs_only_the_job_that_wanted_it(
+    tier: str, as_ordinary_user: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """What cannot be made ready ends its template; others that it was asked for are given to another."""
+    done = as_ordinary_user(GONE, tier)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["1 1", "rootfs" if tier == "full" else "landlock"]

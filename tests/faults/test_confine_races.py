@@ -137,6 +137,19 @@ def test_a_process_that_is_stopped_holds_up_nobody_for_ever(
     assert confine.python("print(1)", tier=tier).stdout == b"1\n"
 
 
+def test_a_template_that_is_killed_costs_no_job_that_it_was_making(tier: str) -> None:
+    limits = {"processes": 40}  # a kind of its own, of which none waits
+    assert confine.python("print(1)", tier=tier, limits=limits).stdout == b"1\n"
+    (template,) = _template()
+    os.kill(template, signal.SIGSTOP)
+    jobs = [
+        confine.start(Spec(source=f"print({n})", tier=tier, limits=limits, timeout_s=20)) for n in range(8)
+    ]
+    time.sleep(0.3)
+    os.kill(template, signal.SIGKILL)
+    assert [job.wait().stdout for job in jobs] == [b"%d\n" % n for n in range(8)]
+
+
 def test_a_template_that_hangs_costs_only_the_jobs_that_need_it(tier: str) -> None:
     """They end at their deadline, and the next one gets another template. No other job notices."""
     assert confine.python("print(1)", tier=tier).stdout == b"1\n"

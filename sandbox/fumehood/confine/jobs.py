@@ -51,7 +51,7 @@ class Job:
         self._message["artifacts"] = bool(self.artifacts)
         self.is_streamed: bool = fields["stream"]
         self._timeout_s: float = fields["timeout_s"]
-        self._has_inputs = True
+        self._has_inputs = self._may_move = True
         self.stopped = ""
         self.must_wait = False
         self._told = 0
@@ -64,7 +64,7 @@ class Job:
     def begin(self, jail: Jail) -> None:
         """It will be done in *jail*. The clock starts; if the jail is known already, so does the job."""
         self._jail, jail.job = jail, self
-        self._began = time.monotonic()
+        self._began = self._began or time.monotonic()
         self._next_check = self._next_measure = self._began + _CHECK_S
         if jail.pid:
             self.give()
@@ -78,6 +78,12 @@ class Job:
         self._jail.give(self._message, self._streams)
         self.close_inputs()
         self._say_that_it_has_begun()
+
+    def may_move(self) -> bool:
+        """True once, if nothing of it has run and nobody wants it stopped: another jail may have it."""
+        moves = self._may_move and self._has_inputs and not self.stopped
+        self._may_move = False
+        return moves
 
     def close_inputs(self) -> None:
         """Let go of what the caller sent."""

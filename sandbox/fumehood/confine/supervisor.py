@@ -29,6 +29,7 @@ _FILES_OF_A_JOB: Final = 10
 _FILES_OF_OURS: Final = 32
 _FEW_FILES, _MANY_FILES = 1024, 65_536
 _MOST_TEMPLATES: Final = 6
+_KILLED: Final = {"layer": "jail", "error": "its template was killed"}
 _READ_BYTES: Final = 1 << 16
 _IDLE_S: Final = 0.002
 _REAP_S: Final = 0.05
@@ -195,15 +196,28 @@ class Supervisor:
             self._ending.remove(template)
 
     def _lose(self, template: Template) -> None:
-        """No clone can come from it any more."""
+        """No clone can come from it any more. A job that it has said nothing of is given to another, once."""
         self._drop(template)
-        reason = template.error or {"layer": "jail", "error": "its template was killed"}
+        again: list[Job] = []
         for jail in [jail for jail in self._jails if jail.template is template and not jail.pid]:
             self._hear(jail)
-            if not jail.pid:
-                jail.error = jail.error or reason
-                self._finish(jail)
+            if jail.pid:
+                continue
+            jail.error = jail.error or template.error
+            if jail.job and not jail.error and jail.job.may_move():
+                again.append(jail.job)
+                self._part(jail, jail.job)
+            jail.error = jail.error or _KILLED
+            self._finish(jail)
         self._end_unused(template)
+        for job in again:
+            self._place(job)
+
+    def _part(self, jail: Jail, job: Job) -> None:
+        """*job*, of which nothing has run, is no longer this jail's."""
+        jail.job = None
+        for stream in jail.streams:
+            self._forget(stream.fd)
 
     def _drop(self, template: Template) -> None:
         """No job is started from it any more. It ends when we hang up; its jails go on."""
@@ -231,8 +245,11 @@ class Supervisor:
     # --- jails and jobs --------------------------------------------------------------------------------
 
     def _start(self, job: Job) -> None:
-        jail = self._pool.take(job.key) or self._new_jail(self._setup(job), job.plan, job.key, job.mounts)
         self._watch(job.reply.fileno(), partial(self._on_reply, job))
+        self._place(job)
+
+    def _place(self, job: Job) -> None:
+        jail = self._pool.take(job.key) or self._new_jail(self._setup(job), job.plan, job.key, job.mounts)
         job.begin(jail)
         for stream in jail.streams:
             self._watch(stream.fd, partial(self._on_output, job, stream))
@@ -287,10 +304,9 @@ class Supervisor:
         """Its template has said why, or was killed."""
         if not jail.template.is_dropped:
             self._on_template(jail.template)
+        if jail in self._jails and not jail.error:
+            self._lose(jail.template)
         if jail in self._jails:
-            jail.error = (
-                jail.error or jail.template.error or {"layer": "jail", "error": "its template was killed"}
-            )
             self._finish(jail)
 
     def _on_held(self, jail: Jail) -> None:

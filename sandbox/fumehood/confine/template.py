@@ -15,6 +15,7 @@ Each job's own pid namespace has an idle first process that only the supervisor 
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import importlib
 import os
@@ -26,7 +27,7 @@ from typing import Final, NoReturn
 
 from fumehood.confine import jail, pyjob, rootfs, syscalls, wire
 from fumehood.confine.plan import INSIDE_ID, Plan
-from fumehood.confine.setup import Setup, World, is_hung_up, last_words, layer, write_map
+from fumehood.confine.setup import Refused, Setup, World, is_hung_up, last_words, layer, write_map
 
 _NAMESPACES: Final = (
     ("user-ns", syscalls.CLONE_NEWUSER),
@@ -208,8 +209,10 @@ def _new_namespaces(world: World) -> int:
     An idle first process holds them: what their beginning and end cost, no caller has to wait for.
     """
     kinds = sum(kind for _, kind in world.own)
-    with layer("pid-ns"):
+    try:
         return syscalls.start_idle_init(kinds | _CHILD_OF_THE_SUPERVISOR)
+    except OSError as error:
+        raise Refused("processes" if error.errno == errno.EAGAIN else "pid-ns", str(error)) from error
 
 
 def _enter(init: int, plan: Plan, world: World, mounts: tuple[int, ...]) -> None:
