@@ -72,6 +72,12 @@ def test_whoever_watches_sees_into_a_jail(lab: Lab) -> None:
     assert sum(verdict.through for verdict in found.values()) >= 15, found
 
 
+def test_keys_of_the_caller_are_out_of_reach_without_the_filter_too(lab: Lab) -> None:
+    require("userns")
+    (attack,) = [attack for attack in ATTACKS if attack.id == "secret-key-of-session"]
+    assert not tried(lab, attack, UNFILTERED).through
+
+
 #: A profile that observes lets an Internet socket be made, in a network that leads nowhere.
 LEADS_NOWHERE = {("model-loader", "kernel-udp-socket")}
 

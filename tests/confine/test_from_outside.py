@@ -1,0 +1,101 @@
+"""What the kernel says of a running job, read from outside; and what is left when it has ended."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fumehood import confine
+from fumehood.confine import Job, Spec, procs
+from fumehood.confine.api import _CLIENT
+from fumehood.confine.jobs import Job as Record
+
+STAY = "import sys, time; print('up', flush=True); time.sleep(600)"
+DAEMON = """
+import os, time
+if not os.fork():
+    os.setsid()
+    if not os.fork():
+        for fd in range(3): os.close(fd)
+        time.sleep(600)
+    os._exit(0)
+os.wait()
+print('left', flush=True)
+"""
+
+
+def _spawner() -> int:
+    assert _CLIENT._spawner
+    return _CLIENT._spawner.pid
+
+
+@pytest.fixture
+def running(tier: str) -> Iterator[int]:
+    """The number of a job's process, once it runs."""
+    told: list[bytes] = []
+    job: Job = confine.start(Spec(source=STAY, tier=tier, on_output=lambda _, part: told.append(part)))
+    end = time.monotonic() + 20
+    while not told and time.monotonic() < end:
+        try:
+            job.wait(0.05)
+        except TimeoutError:
+            continue
+    ours = os.getsid(_spawner())
+    (pid,) = [pid for pid in procs.children(_spawner()) if os.getsid(pid) != ours]
+    yield pid
+    job.kill()
+    job.wait()
+
+
+def test_no_capability_is_left_nor_can_be_had(running: int, tier: str) -> None:
+    lines = Path(f"/proc/{running}/status").read_text().splitlines()
+    status = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+    held = [int(status[name][0], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")]
+    assert held == [0, 0, 0, 0]
+    assert status["NoNewPrivs"] == ["1"]
+    assert status["Seccomp"] == ["2"]
+    if tier == "full":  # without a namespace of its own an ordinary process may not touch that set
+        assert int(status["CapBnd"][0], 16) == 0
+
+
+def test_limits_are_on(running: int) -> None:
+    rows = {
+        line[:25].strip(): line[25:].split()[:2]
+        for line in Path(f"/proc/{running}/limits").read_text().splitlines()
+    }
+    assert rows["Max core file size"] == ["0", "0"]
+    assert rows["Max locked memory"] == ["0", "0"]
+    assert rows["Max open files"] == ["256", "256"]
+    assert rows["Max file size"] == [str(128 << 20)] * 2
+
+
+def test_what_a_job_leaves_is_gone_when_it_is_answered(tier: str) -> None:
+    """Not only when the supervisor ends: it goes on here."""
+    outcome = confine.python(DAEMON, tier=tier)
+    assert outcome.stdout == b"left\n"
+    ours = os.getsid(_spawner())
+    left = [pid for pid in procs.descendants(_spawner()) if os.getsid(pid) != ours]
+    assert [pid for pid in left if not procs.is_zombie(pid)] == []
+
+
+def test_the_sum_of_processes_is_bounded_whatever_the_kernel_counts() -> None:
+    """The kernel refuses most of them first (RLIMIT_NPROC), and then a fork fails and the job goes on."""
+    record = object.__new__(Record)
+    record.stopped, record._jail = "", None
+    record._jail = _Plan({"processes": 4, "memory_bytes": 1 << 40})  # type: ignore[assignment]
+    record._check_use([os.getpid()] * 5)
+    assert record.stopped == ""
+    record._check_use([os.getpid()] * 6)
+    assert record.stopped == "processes"
+
+
+class _Plan:
+    def __init__(self, plan: dict[str, int]) -> None:
+        self.plan = plan
+
+    def kill(self) -> None:
+        pass
