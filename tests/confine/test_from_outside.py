@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fumehood import confine
-from fumehood.confine import Job, Spec, procs
+from fumehood.confine import Job, Spec, artifacts, procs
 from fumehood.confine.api import _CLIENT
 from fumehood.confine.jobs import Job as Record
 
@@ -99,3 +100,17 @@ class _Plan:
 
     def kill(self) -> None:
         pass
+
+
+def test_a_link_is_not_followed_even_where_it_took_a_files_place_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another job of the same folder may be at work while the artifacts of this one are read."""
+    (tmp_path / "secret").write_text("s3cret")
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "a.txt").symlink_to(tmp_path / "secret")
+    monkeypatch.setattr(artifacts, "_kind", lambda folder, name: stat.S_IFREG)
+    folder = os.open(work, os.O_RDONLY)
+    assert artifacts.read(artifacts.collect(folder, ["*"])) == ()
+    os.close(folder)
