@@ -41,6 +41,17 @@ def tried(lab: Lab, attack: Attack, place: str) -> Verdict:
     return lab.attempt(attack.id, place)
 
 
+def gets_through(lab: Lab, attack: Attack, place: str) -> Verdict:
+    """The attack, where it is expected to work: once of three times shows that it does (others are at
+    work on the machine, and many attacks look at what changes). Where it must fail, it has one attempt
+    and none may work."""
+    for _ in range(3):
+        verdict = tried(lab, attack, place)
+        if verdict.through:
+            break
+    return verdict
+
+
 def ids(attack: Attack) -> str:
     return attack.id
 
@@ -48,7 +59,7 @@ def ids(attack: Attack) -> str:
 @pytest.mark.parametrize("attack", ATTACKS, ids=ids)
 def test_attack_succeeds_where_nothing_stops_it(lab: Lab, attack: Attack) -> None:
     """Else it would prove nothing that it fails elsewhere."""
-    verdict = tried(lab, attack, "plain")
+    verdict = gets_through(lab, attack, "plain")
     if not verdict.through and attack.needs_of_host:
         pytest.skip(f"not possible on this host: {attack.needs_of_host} ({verdict.detail})")
     assert verdict.through, verdict.detail
@@ -58,8 +69,9 @@ def test_attack_succeeds_where_nothing_stops_it(lab: Lab, attack: Attack) -> Non
 @pytest.mark.parametrize("tier", ["full", "no-userns"])
 def test_attack_fails_confined_but_for_what_is_published(lab: Lab, attack: Attack, tier: str) -> None:
     require("userns" if tier == "full" else "landlock")
-    verdict = tried(lab, attack, tier)
-    assert verdict.through == (tier in attack.reaches), verdict.detail
+    reaches = tier in attack.reaches
+    verdict = (gets_through if reaches else tried)(lab, attack, tier)
+    assert verdict.through == reaches, verdict.detail
     assert verdict.started or verdict.detail.startswith("refused: "), verdict.detail
     assert not any(fault in verdict.detail for fault in FAULTS), verdict.detail
 

@@ -127,7 +127,14 @@ processes(lambda p: sc(125, struct.pack('=Ii', 0x20080522, p), room))
         tries="finds other processes by opening them (pidfd_open)",
         needs=("hidden_decoy",),
         oracle=found_process,
-        payload="processes(lambda p: os.close(sc('pidfd_open', p, 0)))",
+        payload="""
+def ask(p):
+    try: os.close(sc('pidfd_open', p, 0))
+    except OSError as error:
+        if error.errno != errno.EINVAL: raise
+        raise ProcessLookupError from None  # a thread, or a process that is just ending
+processes(ask)
+""",
     ),
     _attack(
         id="meta-prlimit",
