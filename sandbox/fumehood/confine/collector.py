@@ -41,7 +41,7 @@ class Collector:
         """What it has found, if it is ready; it is gone afterwards, ready or not."""
         found: list[int] = []
         with contextlib.suppress(OSError):
-            message = wire.receive(self.channel, flags=socket.MSG_DONTWAIT)
+            message = wire.receive(self.channel, flags=syscalls.NOW)
             found = message[1] if message else []
         if self._pid > 0:
             os.kill(self._pid, signal.SIGKILL)

@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from fumehood.confine.pool import Template
 
 _MOST_SETUP_BYTES: Final = 8 << 20
-_NOW: Final = socket.MSG_DONTWAIT
 
 
 @dataclass(slots=True)
@@ -150,9 +148,9 @@ class Jail:
         """The errno with which its program could not be started. Only code of ours can have said that."""
         try:
             if not self.has_orders:
-                message = wire.receive(self.orders, flags=_NOW)
+                message = wire.receive(self.orders, flags=syscalls.NOW)
                 return int(message[0]["not_started"]) if message else None
-            body, _ = syscalls.receive_message(self.orders, flags=_NOW)
+            body, _ = syscalls.receive_message(self.orders, flags=syscalls.NOW)
         except OSError:
             return None
         return -int.from_bytes(body, sys.byteorder, signed=True) if body else None
@@ -198,7 +196,7 @@ class Jail:
         self._is_doomed = True
         if not self.is_isolated and self.pidfd >= 0:
             procs.kill_all(procs.descendants(self.pid))
-        for pidfd in (self.init_pidfd, self.pidfd):
+        for pidfd in (self.init_pidfd, -1 if self.has_ended else self.pidfd):
             if pidfd >= 0:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)

@@ -42,7 +42,7 @@ class Template:
         """Take what it has said so far. False at its end."""
         while True:
             try:
-                message = wire.receive(self.channel, flags=socket.MSG_DONTWAIT)
+                message = wire.receive(self.channel, flags=syscalls.NOW)
             except BlockingIOError:
                 return True
             if message is None:

@@ -447,13 +447,18 @@ def read_memfd(fd: int, *, limit_bytes: int) -> bytes:
     return os.pread(fd, size, 0)
 
 
+# plain numbers: the flags of `socket` are enumerations, which are slow to combine
+_CLOSE_ON_EXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
+_CUT: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
+_NO_SIGNAL: Final = int(socket.MSG_NOSIGNAL)
+NOW: Final = int(socket.MSG_DONTWAIT)
 MOST_DESCRIPTORS: Final = 253  # in one message, says the kernel (SCM_MAX_FD)
 
 
 def send_message(sock: socket.socket, body: bytes, *, fds: tuple[int, ...] = ()) -> None:
     """One SEQPACKET message with descriptors. CPython 3.11's `send_fds` ignores its flags; this does not."""
     control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    sock.sendmsg([body], control, socket.MSG_NOSIGNAL)
+    sock.sendmsg([body], control, _NO_SIGNAL)
 
 
 def receive_message(sock: socket.socket, *, flags: int = 0) -> tuple[bytes, list[int]]:
@@ -463,12 +468,12 @@ def receive_message(sock: socket.socket, *, flags: int = 0) -> tuple[bytes, list
         ValueError: the message was cut (its descriptors are closed).
     """
     room = socket.CMSG_SPACE(MOST_DESCRIPTORS * 4)
-    body, control, got_flags, _ = sock.recvmsg(1 << 17, room, socket.MSG_CMSG_CLOEXEC | flags)
+    body, control, got_flags, _ = sock.recvmsg(1 << 17, room, _CLOSE_ON_EXEC | flags)
     fds = array.array("i")
     for level, kind, data in control:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    if got_flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+    if got_flags & _CUT:
         for fd in fds:
             os.close(fd)
         raise ValueError("a message was cut")
