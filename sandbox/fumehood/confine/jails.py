@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from fumehood.confine import folders, procs, syscalls, wire
+from fumehood.confine import folders, messages, procs, wire
 from fumehood.confine.observe import Observer
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Setup:
     @classmethod
     def read(cls, fd: int, key: str) -> Setup:
         """From the memory file that the caller sent."""
-        fields = json.loads(syscalls.read_memfd(fd, limit_bytes=_MOST_SETUP_BYTES))
+        fields = json.loads(messages.read_memfd(fd, limit_bytes=_MOST_SETUP_BYTES))
         calls = {int(number): name for number, name in fields.pop("calls")}
         return cls(key, fields, calls)
 
@@ -123,7 +123,7 @@ class Jail:
                 self.has_orders = message is not None
                 wire.send(self.channel, {"plan": self._own_plan, "orders": message}, fds=(*mounts, *inputs))
             body = wire.OWN if self._own_plan else wire.ALIKE
-            syscalls.send_message(self.template.channel, body, fds=its)
+            messages.send_message(self.template.channel, body, fds=its)
         except (BrokenPipeError, ConnectionResetError):
             pass
         except OSError as error:
@@ -135,7 +135,7 @@ class Jail:
         """Its job's orders; or the word to go, if it has them."""
         try:
             if self.has_orders:
-                syscalls.send_message(self.orders, wire.GO)
+                messages.send_message(self.orders, wire.GO)
             else:
                 wire.send(self.orders, message, fds=fds)
         except (BrokenPipeError, ConnectionResetError):  # it ended: it has said why
@@ -148,9 +148,9 @@ class Jail:
         """The errno with which its program could not be started. Only code of ours can have said that."""
         try:
             if not self.has_orders:
-                message = wire.receive(self.orders, flags=syscalls.NOW)
+                message = wire.receive(self.orders, flags=messages.NOW)
                 return int(message[0]["not_started"]) if message else None
-            body, _ = syscalls.receive_message(self.orders, flags=syscalls.NOW)
+            body, _ = messages.receive_message(self.orders, flags=messages.NOW)
         except OSError:
             return None
         return -int.from_bytes(body, sys.byteorder, signed=True) if body else None

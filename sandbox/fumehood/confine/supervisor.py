@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NoReturn
 
-from fumehood.confine import folders, procs, syscalls, wire
+from fumehood.confine import folders, messages, procs, wire
 from fumehood.confine.collector import Collector
 from fumehood.confine.jails import Jail, Keep, Setup
 from fumehood.confine.jobs import Job
@@ -276,7 +276,7 @@ class Supervisor:
 
     def _on_jail(self, jail: Jail) -> None:
         try:
-            message = wire.receive(jail.channel, flags=syscalls.NOW)
+            message = wire.receive(jail.channel, flags=messages.NOW)
         except BlockingIOError:
             return
         if message is None:
@@ -351,7 +351,7 @@ class Supervisor:
         """Everything that it, or its template, has said so far."""
         while not jail.hung_up:
             try:
-                message = wire.receive(jail.channel, flags=syscalls.NOW)
+                message = wire.receive(jail.channel, flags=messages.NOW)
             except BlockingIOError:
                 return
             if message is None:
