@@ -109,6 +109,62 @@ def test_machine_code_is_what_its_text_says(machine: str, tmp_path: Path) -> Non
     assert bytes.fromhex(sequence._CODE[machine]) in made.read_bytes()
 
 
+_OTHER_MACHINE = """
+    .text
+    .global _start
+_start:
+    adr x0, entries
+    adr x1, end
+    mov x2, #-1
+    bl walker
+    adr x1, entries
+    sub x0, x0, x1
+    mov x1, #80
+    udiv x0, x0, x1
+    adr x2, written
+    ldr x2, [x2]
+    add x0, x0, x2, lsl #4
+    mov x8, #94
+    svc #0
+    .balign 16
+walker:
+    .byte {code}
+    .data
+    .balign 8
+write:   .quad 64
+close:   .quad 57
+one:     .quad 1
+text:    .quad hello
+three:   .quad 3
+zero:    .quad 0
+none:    .quad -1
+result:  .quad 0
+written: .quad 0
+hello:   .ascii "ok\\n"
+    .balign 8
+entries:
+    .quad write, one, text, three, zero, zero, zero, written, 0x8000000000000000, 0
+    .quad close, none, zero, zero, zero, zero, zero, result, 0, 0
+    .quad close, none, zero, zero, zero, zero, zero, result, 0x8000000000000000, 0
+    .quad write, one, text, three, zero, zero, zero, result, 0, 0
+end:
+"""
+
+
+def test_machine_code_for_arm_does_what_it_says(tmp_path: Path) -> None:
+    """In an emulator: it writes, passes over what may fail, and stops at what may not."""
+    linker, emulator = shutil.which("aarch64-linux-gnu-ld"), shutil.which("qemu-aarch64")
+    if linker is None or emulator is None:
+        pytest.skip("there is no linker or no emulator for aarch64 here")
+    source, made, program = (tmp_path / name for name in ("text.s", "text.o", "program"))
+    code = ",".join(map(str, bytes.fromhex(sequence._CODE["aarch64"])))
+    source.write_text(_OTHER_MACHINE.replace("{code}", code).replace("\\\\n", "\\n"))
+    subprocess.run([*assembler("aarch64"), str(source), "-o", str(made)], check=True)
+    subprocess.run([linker, str(made), "-o", str(program)], check=True)
+    done = subprocess.run([emulator, str(program)], capture_output=True, check=False)
+    assert (done.stdout, done.returncode) == (b"ok\n", 2 + (3 << 4))
+
+
 def in_both(build: Any) -> list[tuple[int, list[int]]]:
     """Where each of the two stops, and every result, for what *build* writes down."""
     found = []
