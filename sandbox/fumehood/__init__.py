@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from fumehood.guard import Guard
     from fumehood.model import Annotations, Decision, Kind, Reason, Risk
+    from fumehood.pdp import OpaServer
 
 __all__ = [
     "Annotations",
@@ -40,6 +41,7 @@ __all__ = [
     "JobFailed",
     "Kind",
     "LedgerError",
+    "OpaServer",
     "PdpError",
     "Reason",
     "Risk",
@@ -53,6 +55,7 @@ _HOME = {
     "Decision": "model",
     "Guard": "guard",
     "Kind": "model",
+    "OpaServer": "pdp",
     "Reason": "model",
     "Risk": "model",
 }

@@ -30,7 +30,7 @@ from fumehood.flow import adrive, drive, enforce
 from fumehood.functions import FunctionBody, FunctionTool, tool_of
 from fumehood.ledger import Ledger, default_path, open_ledger, this_process
 from fumehood.model import Annotations, Decision, Pdp, Runs
-from fumehood.pdp import Bundle, load_bundle, open_pdp
+from fumehood.pdp import Bundle, OpaServer, load_bundle, open_pdp, server_of
 from fumehood.redaction import redacted_args
 from fumehood.sessions import OpenSession, Sessions, current_session
 from fumehood.shell import CallShell, Hands, current_call
@@ -62,7 +62,8 @@ class Guard:
         tier: the least confinement accepted for code: "full", or "no-userns" for hosts that
             forbid user namespaces.
         unattended: "wait" holds a call until a person decides; "deny" answers `nobody_to_ask`.
-        pdp: the URL of an OPA server that decides instead of the embedded engine.
+        pdp: the OPA server that decides instead of the embedded engine: its URL, or an `OpaServer` with
+            certificates, a token, a deadline. "unix:///path" is a Unix socket.
         agent: the agent's name where a conversation was not given one.
         on_pending: called with each `Approval` that begins to wait (on a thread of the guard's).
         durability: "process" survives a crash of every process, "power" a loss of power as well.
@@ -82,7 +83,7 @@ class Guard:
         isolation: Literal["worker", "thread"] = "worker",
         tier: Literal["full", "no-userns"] = "full",
         unattended: Literal["wait", "deny"] = "wait",
-        pdp: str | None = None,
+        pdp: str | OpaServer | None = None,
         agent: str = "agent",
         on_pending: Callable[[Approval], None] | None = None,
         durability: Literal["process", "power"] = "process",
@@ -96,7 +97,8 @@ class Guard:
             )
         self.tier = tier
         self.bundle: Bundle = load_bundle(policies)
-        self._folders = tuple(_folder(p) for p in policies if _is_folder(p))
+        trusted = server_of(pdp).files if pdp is not None else ()
+        self._folders = (*(_folder(p) for p in policies if _is_folder(p)), *trusted)
         self._on_pending = on_pending
         self._pdp = open_pdp(self.bundle, isolation=isolation, url=pdp, lock_down=LOCK_DOWN)
         try:
@@ -302,7 +304,7 @@ class Guard:
 
     @property
     def protected_paths(self) -> tuple[str, ...]:
-        """Paths that no confined code may ever write: the ledger's and the policies' (for adapters)."""
+        """Paths that no confined code may ever write: the ledger's, the policies' (for adapters)."""
         return (*self._folders, self._ledger.path, f"{self._ledger.path}.leases")
 
     def close(self) -> None:

@@ -4,5 +4,6 @@ from fumehood.pdp.bundle import Bundle, load_bundle
 from fumehood.pdp.choose import open_pdp
 from fumehood.pdp.gate import check
 from fumehood.pdp.rego_tests import TestResult, run_tests
+from fumehood.pdp.server import OpaServer, server_of
 
-__all__ = ["Bundle", "TestResult", "check", "load_bundle", "open_pdp", "run_tests"]
+__all__ = ["Bundle", "OpaServer", "TestResult", "check", "load_bundle", "open_pdp", "run_tests", "server_of"]

@@ -8,6 +8,7 @@ from fumehood.errors import ConfigError
 from fumehood.model import Pdp
 from fumehood.pdp.bundle import Bundle
 from fumehood.pdp.process import WorkerLimits
+from fumehood.pdp.server import OpaServer, server_of
 from fumehood.pdp.thread import ThreadPdp
 from fumehood.pdp.workers import WorkerPdp
 
@@ -20,7 +21,7 @@ def open_pdp(
     bundle: Bundle,
     *,
     isolation: Literal["worker", "thread"] = "worker",
-    url: str | None = None,
+    url: str | OpaServer | None = None,
     workers: int = 2,
     deadline_s: float = 0.25,
     wall_s: float = 2.0,
@@ -40,7 +41,7 @@ def open_pdp(
     if url is not None:
         from fumehood.pdp.opa import OpaPdp
 
-        return OpaPdp(bundle, url, wall_s=wall_s)
+        return OpaPdp(bundle, OpaServer(url, deadline_s=wall_s) if isinstance(url, str) else server_of(url))
     if isolation == "thread":
         return ThreadPdp(bundle)
     if isolation != "worker":
