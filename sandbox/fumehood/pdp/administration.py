@@ -104,7 +104,8 @@ class Administration:
             if found.status != 200:
                 raise ConfigError(
                     f"the OPA server at {self._server.address} does not show its policies (HTTP "
-                    f"{found.status}: {answer.get('message')}); administer it elsewhere and write OpaServer(upload=False)"
+                    f"{found.status}: {answer.get('message')}); administer it elsewhere, and write "
+                    "OpaServer(upload=False)"
                 )
             modules = [_module(entry) for entry in answer.get("result", [])]
         except (ValueError, KeyError, TypeError, AttributeError) as error:

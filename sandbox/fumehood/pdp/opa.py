@@ -69,7 +69,7 @@ class OpaPdp:
         self._wait_until_restored(until)
         answer = self._ask(b'{"input":' + document.body + b"}", until)
         result, decision_id = _result(answer)
-        if result is None:
+        if result is None or _has_no_revision(result):
             raise self._undefined(until)
         return dataclasses.replace(self._decided(result, decision_id), decision_id=decision_id)
 
@@ -123,7 +123,9 @@ class OpaPdp:
             what = f"; the policies cannot be put back: {with_failure}" if with_failure else ""
         else:
             what = ", and it has to get its bundle elsewhere: OpaServer(upload=False)"
-        return PdpError(f"the OPA server has no decision: undefined{what}", code="pdp_undefined")
+        return PdpError(
+            f"the OPA server has no bundle: the decision is undefined{what}", code="pdp_undefined"
+        )
 
     def _restore(self) -> None:
         with self._lock:
@@ -177,6 +179,12 @@ def _result(answer: Response) -> tuple[JSON, str]:
         text = f"the OPA server says (HTTP {status}): {_said(document)}{_named(decision_id)}"
         raise PdpError(text, code="pdp_error")
     return cast("JSON", document.get("result")), decision_id
+
+
+def _has_no_revision(result: JSON) -> bool:
+    """True for what is decided in the middle of an upload, or by a server that is only half restored."""
+    policy = result.get("policy") if isinstance(result, dict) else None
+    return isinstance(policy, dict) and policy.get("revision") == ""
 
 
 def _named(decision_id: str) -> str:

@@ -144,10 +144,12 @@ def address_of(url: str) -> Address:
     Raises:
         ConfigError: it names no server.
     """
+    if not isinstance(url, str):
+        raise ConfigError(f"pdp={url!r}: expected the URL of an OPA server, a text")
     try:
         parts = urlsplit(url)
         port = parts.port
-    except (ValueError, AttributeError, TypeError) as error:
+    except ValueError as error:
         raise ConfigError(f"pdp={url!r} is not a URL: {error}") from error
     has_more = bool(parts.query or parts.fragment or "@" in parts.netloc or url.translate(_MARKS) != url)
     if parts.scheme == "unix":

@@ -68,8 +68,8 @@ class Transport:
             PdpError: `pdp_unreachable`, `pdp_timeout` or `pdp_malformed`.
         """
         until = time.monotonic() + within_s
-        head = f"{method} {path} HTTP/1.1\r\n{self._head}Content-Type: {content_type}\r\n"
-        request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body
+        what = f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n" if body else ""
+        request = f"{method} {path} HTTP/1.1\r\n{self._head}{what}\r\n".encode("latin-1") + body
         try:
             idle = self._take()
             try:
