@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     )
     from fumehood.guard import Guard
     from fumehood.model import Annotations, Decision, Kind, Reason, Risk
-    from fumehood.pdp import OpaServer
+    from fumehood.pdp import BundleKey, OpaServer
 
 __all__ = [
     "Annotations",
     "Approval",
     "BindError",
+    "BundleKey",
     "ConfigError",
     "ConfinementError",
     "Decision",
@@ -52,6 +53,7 @@ __all__ = [
 _HOME = {
     "Annotations": "model",
     "Approval": "approval",
+    "BundleKey": "pdp",
     "Decision": "model",
     "Guard": "guard",
     "Kind": "model",

@@ -30,7 +30,7 @@ from fumehood.flow import adrive, drive, enforce
 from fumehood.functions import FunctionBody, FunctionTool, tool_of
 from fumehood.ledger import Ledger, default_path, open_ledger, this_process
 from fumehood.model import Annotations, Decision, Pdp, Runs
-from fumehood.pdp import Bundle, OpaServer, load_bundle, open_pdp, server_of
+from fumehood.pdp import Bundle, BundleKey, OpaServer, keys_of, load_bundle, open_pdp, server_of
 from fumehood.redaction import redacted_args
 from fumehood.sessions import OpenSession, Sessions, current_session
 from fumehood.shell import CallShell, Hands, current_call
@@ -45,6 +45,8 @@ __all__ = ["Guard", "current_call"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
+Trusted = BundleKey | str | os.PathLike[str] | Iterable[BundleKey | str | os.PathLike[str]] | None
+
 BODY_THREADS = 64
 HAND_THREADS = 4
 MAX_DEFINITIONS = 1024
@@ -56,7 +58,7 @@ class Guard:
     """Decides, holds, confines and records every tool call that goes through it.
 
     Args:
-        policies: folders, or names of packs (a name without "/" is a pack, never a folder).
+        policies: folders, bundles (.tar.gz), or names of packs (a name without "/" is a pack, never a folder).
         ledger: a path or an open ledger; else $FUMEHOOD_LEDGER, else the XDG state folder.
         isolation: where the embedded engine runs: "worker" (confined processes) or "thread".
         tier: the least confinement accepted for code: "full", or "no-userns" for hosts that
@@ -64,6 +66,8 @@ class Guard:
         unattended: "wait" holds a call until a person decides; "deny" answers `nobody_to_ask`.
         pdp: the OPA server that decides instead of the embedded engine: its URL, or an `OpaServer` with
             certificates, a token, a deadline. "unix:///path" is a Unix socket.
+        signed_by: the keys that have signed the policies: a `BundleKey`, the path of a public key, or a list
+            of them. A folder or bundle that none of them has signed, whole, is refused.
         agent: the agent's name where a conversation was not given one.
         on_pending: called with each `Approval` that begins to wait (on a thread of the guard's).
         durability: "process" survives a crash of every process, "power" a loss of power as well.
@@ -84,6 +88,7 @@ class Guard:
         tier: Literal["full", "no-userns"] = "full",
         unattended: Literal["wait", "deny"] = "wait",
         pdp: str | OpaServer | None = None,
+        signed_by: Trusted = None,
         agent: str = "agent",
         on_pending: Callable[[Approval], None] | None = None,
         durability: Literal["process", "power"] = "process",
@@ -96,8 +101,12 @@ class Guard:
                 'a guard needs policies: Guard("./policies") or the name of a pack: Guard("refund")'
             )
         self.tier = tier
-        self.bundle: Bundle = load_bundle(policies)
-        trusted = server_of(pdp).files if pdp is not None else ()
+        keys = keys_of(signed_by)
+        self.bundle: Bundle = load_bundle(policies, signed_by=keys)
+        trusted = (
+            *(key.path for key in keys if key.path),
+            *(server_of(pdp).files if pdp is not None else ()),
+        )
         self._folders = (*(_folder(p) for p in policies if _is_folder(p)), *trusted)
         self._on_pending = on_pending
         self._pdp = open_pdp(self.bundle, isolation=isolation, url=pdp, lock_down=LOCK_DOWN)

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 from fumehood.canonical import JSON
 from fumehood.errors import ConfigError, PdpError
 from fumehood.pdp.bundle import Bundle
+from fumehood.pdp.packed import CLAIM, claim
 from fumehood.pdp.server import OpaServer
 from fumehood.pdp.transport import Transport
 
@@ -30,17 +31,12 @@ except ImportError as error:
         "an OPA server needs opa-python-client, which is not installed: pip install 'fumehood[opa]'"
     ) from error
 
-__all__ = ["Administration", "revision_module"]
+__all__ = ["Administration"]
 
 _PREFIX = "fumehood/"  # of the ids of our policies at the server
-_REVISION = _PREFIX + "bundle.rego"
+_REVISION = CLAIM
 _OURS = ("policies", "fumehood")  # the packages that decide
 _STEP_S = 10.0  # for one step: OPA compiles everything anew after each
-
-
-def revision_module(revision: str) -> str:
-    """The Rego that says which bundle a server has; `data.fumehood.main.decision` carries it."""
-    return f"package fumehood.bundle\n\nrevision := {json.dumps(revision)}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +56,7 @@ class Administration:
     def __init__(self, server: OpaServer, transport: Transport, bundle: Bundle) -> None:
         self._server, self._transport, self._bundle = server, transport, bundle
         self._texts = {f"{_PREFIX}files/{name}": text for name, text in bundle.files}
-        self._wanted = {*self._texts.values(), revision_module(bundle.revision)}
+        self._wanted = {*self._texts.values(), claim(bundle.revision)}
 
     def install(self) -> None:
         """Find the bundle there, or put it there."""
@@ -146,7 +142,7 @@ class Administration:
             list(texts),
             lambda name: client.update_policy_from_string(texts[name], quote(name), rego_compat=False),
         )
-        revision = revision_module(self._bundle.revision)
+        revision = claim(self._bundle.revision)
         client.update_policy_from_string(revision, _REVISION, rego_compat=False)
 
     @contextmanager

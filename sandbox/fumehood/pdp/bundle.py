@@ -5,13 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from fumehood.errors import ConfigError
+from fumehood.canonical import JSON
+from fumehood.errors import ConfigError, Problem
 from fumehood.model import PolicyFacts
 from fumehood.pdp import combine, gate, sources
 from fumehood.pdp.expand import expanded
+from fumehood.pdp.gate.data import gather
+from fumehood.pdp.keys import Keys
+from fumehood.pdp.manifest import MANIFEST, Manifest, outside
+from fumehood.pdp.packed import CLAIM, Packed, claimed
+from fumehood.pdp.syntax import Module
 
 __all__ = ["Bundle", "load_bundle"]
 
@@ -35,21 +41,28 @@ class Bundle:
     tests: tuple[tuple[str, str], ...] = ()
 
 
-def load_bundle(given: Sequence[Source] | Source) -> Bundle:
-    """Read, check and freeze the policies of folders and packs.
+def load_bundle(
+    given: Sequence[Source] | Source, *, signed_by: Keys = (), is_trusted: bool = False
+) -> Bundle:
+    """Read, check and freeze the policies of folders, bundles and packs; with *signed_by*, only what one of
+    these keys has signed (packs are part of the installation).
+
+    With *is_trusted* signatures are not verified: to look at a bundle, never to decide with it.
 
     Raises:
         ConfigError: with every problem found.
     """
-    read = sources.read([given] if isinstance(given, str | os.PathLike) else given)
+    read = sources.read(
+        [given] if isinstance(given, str | os.PathLike) else given, signed_by, is_trusted=is_trusted
+    )
     verdict = gate.inspect(read)
-    if verdict.problems:
-        count = len(verdict.problems)
-        noun = "problem" if count == 1 else "problems"
-        raise ConfigError(f"the policies cannot be used: {count} {noun}", problems=verdict.problems)
+    problems = verdict.problems or tuple(_problems_of_bundles(read, verdict.modules))
+    if problems:
+        noun = "problem" if len(problems) == 1 else "problems"
+        raise ConfigError(f"the policies cannot be used: {len(problems)} {noun}", problems=problems)
     deciding = [*sources.library(), *(f for f in read.files if f.is_rego and not f.is_test)]
     files = tuple(sorted((f.name, f.text) for f in deciding))
-    data = json.dumps(verdict.data, sort_keys=True, ensure_ascii=False)
+    data = _as_text(verdict.data)
     revision = _revision([*files, ("data.json", data)])
     packages = tuple(f"policies.{name}" for name in sorted(verdict.rules))
     facts = PolicyFacts(
@@ -62,6 +75,32 @@ def load_bundle(given: Sequence[Source] | Source) -> Bundle:
     )
     tests = tuple((f.name, f.text) for f in read.files if f.is_test)
     return Bundle(files, revision, packages, facts, _embedded(verdict), data, tests)
+
+
+def _problems_of_bundles(read: sources.Files, modules: Sequence[Module]) -> Iterator[Problem]:
+    """What is in a bundle and not in its roots, and one whose files are not those that it was built of."""
+    for source, packed in read.bundles.items():
+        data, _ = gather([f for f in read.files if f.source == source and not f.is_rego])
+        packages = [m.package for m in modules if m.file.source == source]
+        manifest = packed.manifest or Manifest()
+        for what in outside(manifest, packages, data):
+            text = f"{what} is not in the roots of the bundle: {', '.join(manifest.roots)}"
+            yield Problem(f"{packed.path}:{MANIFEST}", 1, 1, text, "Add the root, or build the bundle anew.")
+        said = claimed(packed.files.get(CLAIM, b"").decode(errors="replace"))
+        if said is not None and said != _revision_of(packed, data):
+            text = f"it was built as {said}, and has the files of another revision"
+            yield Problem(packed.path, 1, 1, text, "Build the bundle anew: `fumehood policy build`.")
+
+
+def _revision_of(packed: Packed, data: Mapping[str, JSON]) -> str:
+    """The revision of a bundle that `fumehood policy build` made, alone."""
+    policies = [(n, b.decode()) for n, b in packed.files.items() if n.endswith(".rego") and n != CLAIM]
+    files = sorted((name, text) for name, text in policies if not name.endswith("_test.rego"))
+    return _revision([*files, ("data.json", _as_text(data))])
+
+
+def _as_text(data: Mapping[str, JSON]) -> str:
+    return json.dumps(data, sort_keys=True, ensure_ascii=False)
 
 
 def _embedded(verdict: gate.Verdict) -> tuple[tuple[str, str], ...]:
