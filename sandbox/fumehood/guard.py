@@ -58,7 +58,7 @@ class Guard:
     """Decides, holds, confines and records every tool call that goes through it.
 
     Args:
-        policies: folders, bundles (.tar.gz), or names of packs (a name without "/" is a pack, never a folder).
+        policies: folders, bundles (.tar.gz), or names of packs (a name without "/" is always a pack).
         ledger: a path or an open ledger; else $FUMEHOOD_LEDGER, else the XDG state folder.
         isolation: where the embedded engine runs: "worker" (confined processes) or "thread".
         tier: the least confinement accepted for code: "full", or "no-userns" for hosts that
@@ -103,11 +103,9 @@ class Guard:
         self.tier = tier
         keys = keys_of(signed_by)
         self.bundle: Bundle = load_bundle(policies, signed_by=keys)
-        trusted = (
-            *(key.path for key in keys if key.path),
-            *(server_of(pdp).files if pdp is not None else ()),
-        )
-        self._folders = (*(_folder(p) for p in policies if _is_folder(p)), *trusted)
+        folders = [_folder(p) for p in policies if _is_folder(p)]
+        trusted = server_of(pdp).files if pdp is not None else ()
+        self._folders = (*folders, *(key.path for key in keys if key.path), *trusted)
         self._on_pending = on_pending
         self._pdp = open_pdp(self.bundle, isolation=isolation, url=pdp, lock_down=LOCK_DOWN)
         try:

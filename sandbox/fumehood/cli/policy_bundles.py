@@ -24,6 +24,7 @@ __all__ = ["build", "inspect"]
 F = TypeVar("F", bound=Callable[..., object])
 _POLICY_EXIT = 3  # configuration or policy
 _USAGE_EXIT = 2
+_RULE = ("name", "file", "line", "metadata")
 _SHOWN = 2000  # characters of data
 _ALGORITHMS = [f"{family}{bits}" for family in ("RS", "ES", "PS", "HS") for bits in (256, 384, 512)]
 _KEY = click.Path(exists=True, dir_okay=False)
@@ -84,10 +85,12 @@ def build(
         raise click.UsageError(f"--output {output}: a bundle is called *.tar.gz")
     if signing_key is None and (signing_alg or scope or key_id != "default"):
         raise click.UsageError("--signing-alg, --key-id and --scope are for --signing-key")
+    keys = _keys(trusted, trusted_alg, trusted_scope)
+    key = _key(signing_key, signing_alg, scope, id=key_id) if signing_key else None
+    more = _pairs(metadata)
     try:
-        bundle = load_bundle(sources or ("./policies",), signed_by=_keys(trusted, trusted_alg, trusted_scope))
-        key = _key(signing_key, signing_alg, scope, id=key_id) if signing_key else None
-        packed = pack(bundle, revision=revision, metadata=_pairs(metadata), key=key)
+        bundle = load_bundle(sources or ("./policies",), signed_by=keys)
+        packed = pack(bundle, revision=revision, metadata=more, key=key)
     except ConfigError as error:
         _refuse(error, as_json=as_json)
         return
@@ -115,8 +118,8 @@ def inspect(
     from fumehood.errors import ConfigError
     from fumehood.pdp import inspect_sources
 
+    keys = _keys(trusted, trusted_alg, trusted_scope)
     try:
-        keys = _keys(trusted, trusted_alg, trusted_scope)
         found = inspect_sources(sources or ("./policies",), signed_by=keys)
     except ConfigError as error:
         _refuse(error, as_json=as_json)
@@ -139,8 +142,11 @@ def _keys(path: str | None, algorithm: str | None, scope: str) -> tuple[BundleKe
 
 def _key(path: str, algorithm: str | None, scope: str, *, id: str = "default") -> BundleKey:
     from fumehood.pdp import BundleKey
+    from fumehood.pdp.jws import algorithm_of
 
-    return BundleKey.from_file(path, id=id, algorithm=algorithm, scope=scope)
+    key = BundleKey.from_file(path, id=id, algorithm=algorithm, scope=scope)
+    algorithm_of(key)  # what is wrong with the key is said before anything is read
+    return key
 
 
 def _pairs(given: Sequence[str]) -> dict[str, str]:
@@ -200,10 +206,7 @@ def _as_dict(found: Inspection) -> dict[str, object]:
         "ok": not found.problems,
         "revision": found.revision or None,
         "packages": list(found.packages),
-        "rules": [
-            {"name": rule.name, "file": rule.file, "line": rule.line, "metadata": rule.metadata}
-            for rule in found.rules
-        ],
+        "rules": [{name: getattr(rule, name) for name in _RULE} for rule in found.rules],
         "data": dict(found.data),
         "tests": found.tests,
         "bundles": [_bundle(bundle) for bundle in found.bundles],
@@ -295,8 +298,7 @@ def _refuse(error: ConfigError, *, as_json: bool) -> None:
         echo_json({"ok": False, "error": said, "problems": [_problem(p) for p in error.problems]})
     else:
         _say(str(error), err=True)
-    is_about_policy = bool(error.problems) or "cannot be used" in str(error) or "key" in str(error)
-    click.get_current_context().exit(_POLICY_EXIT if is_about_policy else _USAGE_EXIT)
+    click.get_current_context().exit(_POLICY_EXIT if error.problems else _USAGE_EXIT)
 
 
 def _problem(problem: Problem) -> dict[str, object]:

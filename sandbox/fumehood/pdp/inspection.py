@@ -23,7 +23,7 @@ Source = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True)
 class RuleFacts:
-    """A public rule: its full name, its place, and what the METADATA above it says (the text, if it is no YAML)."""
+    """A public rule: its full name, its place, and the METADATA above it (its text, if that is no YAML)."""
 
     name: str
     file: str

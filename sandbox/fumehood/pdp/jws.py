@@ -9,7 +9,7 @@ import hashlib
 from typing import cast
 
 from fumehood.canonical import JSON
-from fumehood.errors import ConfigError
+from fumehood.errors import ConfigError, Problem
 from fumehood.pdp.keys import BundleKey
 
 try:
@@ -55,9 +55,13 @@ def algorithm_of(key: BundleKey) -> str:
     Raises:
         ConfigError: it cannot be used.
     """
-    return key.algorithm or _natural(
-        key, _public(key) if not _is_private(key) else _private(key).public_key()
-    )
+    if key.is_secret:
+        found: bytes | _Public = _secret(key)
+    else:
+        found = _private(key).public_key() if _is_private(key) else _public(key)
+    algorithm = key.algorithm or _natural(key, cast("_Public", found))
+    _require_fit(key, algorithm, found)
+    return algorithm
 
 
 def verified(token: str, key: BundleKey) -> bytes:
@@ -160,5 +164,5 @@ def _require_fit(key: BundleKey, algorithm: str, found: bytes | _Public) -> None
 
 
 def _unusable(key: BundleKey, why: str) -> ConfigError:
-    where = f" ({key.path})" if key.path else ""
-    return ConfigError(f"the key {key.id!r}{where} cannot be used: {why}")
+    problem = Problem(key.path or f"the key {key.id!r}", 1, 1, why, "Give the key that fits.")
+    return ConfigError(f"the key {key.id!r} cannot be used", problems=(problem,))

@@ -1,4 +1,4 @@
-"""Writes a loaded bundle as a `tar.gz` that OPA loads, too, and that has the same revision when it is loaded here.
+"""Writes a loaded bundle as a `tar.gz` that OPA loads, too; loaded here, it has the same revision.
 
 The same policies, manifest and key give the same bytes, but for ECDSA and PSS, whose signatures are random.
 """
@@ -28,7 +28,7 @@ def pack(
     metadata: Mapping[str, JSON] | None = None,
     key: BundleKey | None = None,
 ) -> bytes:
-    """The archive of *bundle*: policies, our library, data, a manifest, and signatures if there is a private *key*.
+    """The archive of *bundle*: policies, our library, data, a manifest; signed with a private *key*.
 
     *revision* is what the manifest says, else that of the bundle.
 
