@@ -100,7 +100,7 @@ def _prefixes(root: Path) -> tuple[str, ...]:
     """How the signature of a folder may begin its names: as `opa sign` was given the folder."""
     if root.is_file():
         return ("",)
-    return ("", os.path.normpath(root).strip("/") + "/", root.resolve().name + "/")
+    return (os.path.normpath(root).strip("/") + "/", root.resolve().name + "/", "")
 
 
 def _archived(path: str) -> dict[str, bytes]:

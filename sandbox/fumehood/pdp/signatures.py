@@ -53,7 +53,7 @@ def verify(
 ) -> Signature:
     """The signature of *files*, of which it must name each and no other.
 
-    *prefixes*: `opa sign` of a folder names its files as they were given to it ("policies/x.rego").
+    *prefixes*, "" among them: `opa sign` of the folder policies names its file "policies/x.rego".
 
     Raises:
         SignatureError: with the file, and what to do.
@@ -64,9 +64,16 @@ def verify(
     _require_time(claims, clock())
     found = _signature(_header(token), claims, key_id=key.id, is_verified=True)
     listed = _listed(claims)
-    prefix = next((p for p in prefixes if listed and all(name.startswith(p) for name in listed)), "")
-    _compare({prefix + name: content for name, content in files.items() if name != SIGNATURES}, listed)
-    return found
+    contents = {name: content for name, content in files.items() if name != SIGNATURES}
+    wrong: list[SignatureError] = []
+    for prefix in (p for p in prefixes if not p or all(name.startswith(p) for name in listed)):
+        try:
+            _compare({prefix + name: content for name, content in contents.items()}, listed)
+        except SignatureError as error:
+            wrong.append(error)
+        else:
+            return found
+    raise wrong[0]
 
 
 def unverified(files: Mapping[str, bytes]) -> Signature:

@@ -16,7 +16,7 @@ import fumehood_policies
 from fumehood.errors import ConfigError, Problem
 from fumehood.pdp.archive import is_archive
 from fumehood.pdp.keys import Keys
-from fumehood.pdp.packed import CLAIM, Packed, claimed, is_packed, open_packed
+from fumehood.pdp.packed import Packed, claimed, is_packed, open_packed
 
 __all__ = ["MAX_FILE_BYTES", "Files", "PolicyFile", "embedded_library", "library", "pack_names", "read"]
 
@@ -181,7 +181,7 @@ def _read_packed(
         except ValueError as error:
             problems.append(Problem(path, 1, 1, f"cannot be read: {error}", _REMEDY))
             continue
-        if text in ours or (name == CLAIM and claimed(text)):
+        if text in ours or claimed(text):
             continue
         if _OURS.search(text) and inner.suffix == ".rego":
             problems.append(Problem(path, 1, 1, "is not the library of this version of Fumehood", _OLD))
