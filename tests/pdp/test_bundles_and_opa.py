@@ -250,7 +250,7 @@ def eventually(pdp: Pdp, is_right: bool) -> bool:
     """True once the server has loaded its bundle and the PDP says what it has to: a permit, or an error."""
     for _ in range(200):
         try:
-            if is_right and pdp.evaluate(asked("read")).is_permit:
+            if pdp.evaluate(asked("read")).is_permit and is_right:
                 return True
         except PdpError as error:
             if not is_right and error.code in ("pdp_error", "pdp_undefined"):
