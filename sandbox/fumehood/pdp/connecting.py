@@ -91,7 +91,7 @@ def _addresses(address: Address, until: float) -> list[_Found]:
     def look_up() -> None:
         try:
             answers.put(_looked_up(address, 0))
-        except (OSError, UnicodeError) as error:
+        except OSError as error:
             answers.put(error)
 
     threading.Thread(target=look_up, name="fumehood-name", daemon=True).start()

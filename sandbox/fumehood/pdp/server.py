@@ -156,11 +156,19 @@ def address_of(url: str) -> Address:
         return _socket_of(url, parts.path if not (parts.netloc or has_more) else "")
     if parts.scheme in ("http", "https") and parts.hostname and not parts.path.strip("/") and not has_more:
         scheme: Literal["http", "https"] = "https" if parts.scheme == "https" else "http"
-        return Address(scheme, parts.hostname, port or {"http": 80, "https": 443}[scheme])
+        return Address(scheme, _ascii(parts.hostname, url), port or {"http": 80, "https": 443}[scheme])
     raise ConfigError(
         f'pdp={url!r}: expected a server such as "http://127.0.0.1:8181", "https://opa.internal:8181" or '
         '"unix:///run/opa/opa.sock"'
     )
+
+
+def _ascii(host: str, url: str) -> str:
+    """*host* as it is looked up and shown to the server."""
+    try:
+        return host.encode("idna").decode()
+    except UnicodeError as error:
+        raise ConfigError(f"pdp={url!r}: {host!r} is not the name of a host: {error}") from error
 
 
 def _socket_of(url: str, path: str) -> Address:
