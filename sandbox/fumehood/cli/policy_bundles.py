@@ -262,7 +262,7 @@ def _show_bundle(packed: Packed) -> None:
         roots = ", ".join(inert(root) or "everything" for root in packed.manifest.roots)
         click.echo(f"  manifest   revision {inert(packed.manifest.revision) or 'none'}; roots {roots}")
         for name, value in packed.manifest.metadata.items():
-            click.echo(f"  metadata   {inert(name)}: {_one_line(value)}")
+            click.echo(f"  metadata   {inert(name)}: {inert(_one_line(value))}")
     signature = packed.signature
     if signature is None:
         click.echo("  signature  none")

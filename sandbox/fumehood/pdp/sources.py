@@ -191,8 +191,8 @@ def _read_packed(
 
 
 def _apart(files: Sequence[PolicyFile]) -> tuple[PolicyFile, ...]:
-    """Sorted by name; files of two archives that have one name get names of their own."""
-    taken: set[str] = set()
+    """Sorted by name; what has the name of another, or of ours, gets a name of its own."""
+    taken = {file.name for file in (*library(), *embedded_library())}
     found: list[PolicyFile] = []
     for file in files:
         name = file.name
