@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +24,14 @@ class Running:
     url: str
     process: subprocess.Popen[bytes]
     log: int
+
+    def pause(self) -> None:
+        """Stop it, until `resume`: it hangs, and all that it has open stays open."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+        os.waitpid(self.process.pid, os.WUNTRACED)
+
+    def resume(self) -> None:
+        os.kill(self.process.pid, signal.SIGCONT)
 
     def said(self) -> str:
         """What it has logged."""
@@ -59,7 +69,7 @@ def _url(server: subprocess.Popen[bytes], log: int, address: str) -> str:
         said = os.pread(log, 1 << 20, 0).decode(errors="replace")
         if "Initializing server" in said and re.search(r'"addrs":\["([^"]+)"\]', said):
             if address.startswith("unix://"):
-                if Path(address.removeprefix("unix://")).exists():
+                if _listens(address.removeprefix("unix://")):
                     return address
             elif port := _listening_port(server.pid):
                 return f"{'https' if address.startswith('https') else 'http'}://127.0.0.1:{port}"
@@ -70,6 +80,12 @@ def _url(server: subprocess.Popen[bytes], log: int, address: str) -> str:
         except subprocess.TimeoutExpired:
             continue
     pytest.fail("the OPA server did not start")
+
+
+def _listens(path: str) -> bool:
+    """True if somebody listens on the socket; its file may be left from somebody who did."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
 
 
 def _listening_port(pid: int) -> int | None:

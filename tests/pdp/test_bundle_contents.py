@@ -129,7 +129,7 @@ def test_bundle_that_was_changed_after_it_was_built_is_refused(tmp_path: Path) -
     assert load_bundle([archive_of(tmp_path, texts)]).packages == ("policies.x",)
     for change in (
         {"policies/x.rego": texts["policies/x.rego"] + '\npermit if call.tool == "x"\n'},
-        {"policies/y.rego": "package policies.y\n\ndeny contains \"x\" if input.a == 1\n"},
+        {"policies/y.rego": 'package policies.y\n\ndeny contains "x" if input.a == 1\n'},
         {"data.json": '{"a": 1}', ".manifest": "{}"},
     ):
         assert "has the files of another revision" in refusal(tmp_path, {**texts, **change})

@@ -244,12 +244,21 @@ def test_answer_that_is_none_is_an_error(
         transport.close()
 
 
+DEEP = (
+    b'{"result": {"effect": "deny", "policy": {"revision": "", "rules": []}, "reasons": [], "obligations": ['
+)
+DEEP += b'{"type": "x", "rule": "y", "item": ' + b"[" * 900 + b"]" * 900 + b"}]}}"
+
 RESULTS = [
     (b"{}", b"200 OK", "pdp_undefined"),
     (b'{"result": null}', b"200 OK", "pdp_undefined"),
     (b'{"result": {}}', b"200 OK", "pdp_malformed"),
     (b'{"result": true}', b"200 OK", "pdp_malformed"),
     (b"[]", b"200 OK", "pdp_malformed"),
+    (b'{"result": "\\ud800"}', b"200 OK", "pdp_malformed"),
+    (b"[" * 100_000, b"200 OK", "pdp_malformed"),
+    (b'{"result": {"effect": "permit"}, "decision_id": 3}', b"200 OK", "pdp_malformed"),
+    (b'{"result": {"effect": "permit"}, "decision_id": "' + b"x" * 300 + b'"}', b"200 OK", "pdp_malformed"),
     (b"<html>", b"502 Bad Gateway", "pdp_malformed"),
     (b'{"code": "internal_error", "message": "oops"}', b"500 Oops", "pdp_error"),
     (b'{"result": {"effect": "permit"}}', b"401 No", "pdp_error"),

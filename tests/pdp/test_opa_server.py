@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -18,13 +17,13 @@ from pdp.certificates import Authority
 from pdp.documents import asked
 from pdp.engines import request
 from pdp.opa_server import running_opa, started_opa
-from pdp.policies import HEAD, bundle_of
+from pdp.policies import HEAD, bundle_of, folder_of
 
 from fumehood import Guard
 from fumehood.errors import ConfigError, Denied, PdpError
 from fumehood.ledger import open_ledger
 from fumehood.model import Effect, Pdp
-from fumehood.pdp import OpaServer, open_pdp
+from fumehood.pdp import OpaServer, open_pdp, pack
 
 DENYING = HEAD + 'deny contains "no" if call.tool == "read"\n'
 
@@ -269,27 +268,44 @@ def test_token_is_what_the_server_asks_for(tmp_path: Path, monkeypatch: pytest.M
             assert "wrong" not in str(raised.value)
 
 
+def test_right_to_ask_for_decisions_is_enough_where_nothing_is_uploaded(tmp_path: Path) -> None:
+    rules = folder_of(tmp_path / "authz", x_dot_manifest='{"roots": ["system"]}') / "authz.rego"
+    (tmp_path / "authz" / "x.manifest").rename(tmp_path / "authz" / ".manifest")
+    path = '["v1", "data", "fumehood", "main", "decision"]'
+    rules.write_text(
+        "package system.authz\n\ndefault allow := false\n\n"
+        f'allow if {{\n\tinput.method == "POST"\n\tinput.path == {path}\n}}\n'
+    )
+    built = tmp_path / "b.tar.gz"
+    built.write_bytes(pack(bundle_of(tmp_path, HEAD)))
+    with running_opa("127.0.0.1:0", "--authorization=basic", "--bundle", rules.parent, built) as url:
+        with opened(tmp_path, OpaServer(url, upload=False)) as pdp:
+            assert pdp.evaluate(asked()).is_permit
+        with pytest.raises(ConfigError, match="does not show its policies"):
+            open_pdp(bundle_of(tmp_path, HEAD), url=url)
+
+
 # --- what a server does in the middle
 
 
 def test_server_that_hangs_costs_the_deadline_and_decides_again_when_it_is_back(tmp_path: Path) -> None:
     with started_opa() as running, opened(tmp_path, OpaServer(running.url, deadline_s=0.3)) as pdp:
         assert pdp.evaluate(asked()).is_permit
-        os.kill(running.process.pid, signal.SIGSTOP)
+        running.pause()
         began = time.monotonic()
         assert code_of(pdp) == "pdp_timeout"
         assert time.monotonic() - began < 1.3
-        os.kill(running.process.pid, signal.SIGCONT)
+        running.resume()
         assert pdp.evaluate(asked()).is_permit
 
 
 def test_server_that_hangs_for_long_is_not_asked_each_time(tmp_path: Path) -> None:
     with started_opa() as running, opened(tmp_path, OpaServer(running.url, deadline_s=0.05)) as pdp:
-        os.kill(running.process.pid, signal.SIGSTOP)
+        running.pause()
         assert [code_of(pdp) for _ in range(3)] == ["pdp_timeout"] * 3
         with pytest.raises(PdpError, match="asked again in"):
             pdp.evaluate(asked())
-        os.kill(running.process.pid, signal.SIGCONT)
+        running.resume()
         pdp._breaker._open_until = 0.0  # type: ignore[attr-defined]  # the pause is over
         assert pdp.evaluate(asked()).is_permit
 

@@ -83,7 +83,9 @@ class Administration:
             self._put(client, {name: text for name, text in self._texts.items() if name not in known})
 
     def _require(self, client: OpaClient) -> None:
-        found = client.query_rule({}, "fumehood.bundle", "revision").get("result")
+        decision = client.query_rule({}, "fumehood.main", "decision").get("result")
+        policy = decision.get("policy") if isinstance(decision, dict) else None
+        found = policy.get("revision") if isinstance(policy, dict) else None
         if found == self._bundle.revision:
             return
         has = f"has the bundle {found!r}" if found else "has no bundle that `fumehood policy build` made"

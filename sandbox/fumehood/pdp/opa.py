@@ -167,6 +167,8 @@ def _result(answer: Response) -> tuple[JSON, str]:
     status = answer.status
     try:
         document = json.loads(answer.body)
+        if b"\\u" in answer.body:  # a lone surrogate is no text, and could not be recorded
+            json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         text = f"the OPA server's answer (HTTP {status}) is not JSON: {answer.body[:_SHOWN]!r}"
         raise PdpError(text, code="pdp_malformed") from error
