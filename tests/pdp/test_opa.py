@@ -244,11 +244,6 @@ def test_answer_that_is_none_is_an_error(
         transport.close()
 
 
-DEEP = (
-    b'{"result": {"effect": "deny", "policy": {"revision": "", "rules": []}, "reasons": [], "obligations": ['
-)
-DEEP += b'{"type": "x", "rule": "y", "item": ' + b"[" * 900 + b"]" * 900 + b"}]}}"
-
 RESULTS = [
     (b"{}", b"200 OK", "pdp_undefined"),
     (b'{"result": null}', b"200 OK", "pdp_undefined"),

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from fumehood.errors import ConfigError, Denied, PdpError
 from fumehood.ledger import open_ledger
 from fumehood.model import Effect, Pdp
 from fumehood.pdp import OpaServer, open_pdp, pack
+from fumehood.pdp.administration import Administration
 
 DENYING = HEAD + 'deny contains "no" if call.tool == "read"\n'
 
@@ -371,6 +372,31 @@ def test_half_an_upload_is_made_whole_at_the_next_start(tmp_path: Path) -> None:
         with opened(tmp_path, url) as pdp:
             assert pdp.evaluate(asked("other")).effect is Effect.DENY
             assert ids_at(url) == whole
+
+
+def test_data_that_is_gone_is_put_there_again_at_the_next_start(tmp_path: Path) -> None:
+    folder_of(tmp_path / "policies", data_dot_json='{"tools": ["listed"]}')
+    text = HEAD + "permit if call.tool in data.tools\n"
+    with running_opa() as url:
+        for _ in range(2):
+            with opened(tmp_path, url, text) as pdp:
+                assert pdp.evaluate(asked("listed")).is_permit
+            assert request(url, "DELETE", "/v1/data/tools")[0] == 204
+
+
+def test_somebody_else_who_writes_at_the_same_time_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = Administration._put
+
+    def put_and_more(self: Administration, client: object, texts: Mapping[str, str]) -> None:
+        put(self, client, texts)
+        request(url, "PUT", "/v1/policies/evil", b"package policies.evil\n\npermit := true\n")
+
+    with running_opa() as url:
+        monkeypatch.setattr(Administration, "_put", put_and_more)
+        with pytest.raises(ConfigError, match="somebody else changes the policies"):
+            open_pdp(bundle_of(tmp_path, HEAD), url=url)
 
 
 def test_server_that_starts_later_is_waited_for(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ DEADLINE_S = 0.25
 def serving(serve: Callable[[socket.socket], None]) -> Iterator[str]:
     """A server that gives each connection to *serve*, in a thread."""
     listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     threads: list[threading.Thread] = []
 
     def one(link: socket.socket) -> None:
@@ -97,19 +98,19 @@ def drips_chunks(link: socket.socket) -> None:
     drip(link, b"1\r\n \r\n")
 
 
-def hears_nothing(link: socket.socket) -> None:
+def hears_slowly(link: socket.socket) -> None:
     for _ in range(60):
-        link.recv(1)
-        time.sleep(0.01)
+        link.recv(65536)
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
     "serve",
-    [drips_its_head, drips_its_status, goes_on_asking_to_continue, drips_chunks, hears_nothing],
+    [drips_its_head, drips_its_status, goes_on_asking_to_continue, drips_chunks, hears_slowly],
     ids=lambda serve: serve.__name__,
 )
 def test_deadline_cannot_be_stretched(serve: Callable[[socket.socket], None]) -> None:
-    body = b"x" * (8 << 20) if serve is hears_nothing else b"{}"
+    body = b"x" * (8 << 20) if serve is hears_slowly else b"{}"
     with serving(serve) as url:
         transport = Transport(OpaServer(url))
         began = time.monotonic()
@@ -212,6 +213,7 @@ def test_answer_that_nobody_asked_for_is_never_taken_for_one(is_at_once: bool) -
         transport = Transport(OpaServer(url))
         for _ in range(3):
             assert transport.post("/", b"{}", within_s=5).body == b"{}"
+            assert len(transport._idle) == (0 if is_at_once else 1)
             said.set()
             for idle in transport._idle:
                 connecting.select.select([idle], [], [], 5)

@@ -24,7 +24,7 @@ from fumehood.pdp.transport import Transport
 try:
     import requests
     from opa_client import OpaClient
-    from opa_client.errors import DeletePolicyError, RegoParseError
+    from opa_client.errors import DeletePolicyError, PolicyNotFoundError, RegoParseError
     from requests.adapters import BaseAdapter
 except ImportError as error:
     raise ConfigError(
@@ -117,9 +117,10 @@ class Administration:
 
     def _has_data(self, client: OpaClient) -> bool:
         wanted: Mapping[str, JSON] = json.loads(self._bundle.data)
-        return all(
-            client.get_data(quote(root, safe="")).get("result") == value for root, value in wanted.items()
-        )
+        try:
+            return all(_data_at(client, root) == value for root, value in wanted.items())
+        except PolicyNotFoundError:
+            return False
 
     def _refuse_strangers(self, there: list[_Module]) -> None:
         strangers = sorted(module.id for module in there if not module.id.startswith(_PREFIX))
@@ -202,6 +203,10 @@ def _module(entry: dict[str, JSON]) -> _Module:
     ast = cast("dict[str, dict[str, list[dict[str, str]]]]", entry["ast"])
     path = [part["value"] for part in ast["package"]["path"][1:]]
     return _Module(cast("str", entry["id"]), ".".join(path), cast("str", entry["raw"]))
+
+
+def _data_at(client: OpaClient, root: str) -> object:
+    return client.get_data(quote(root, safe="")).get("result")
 
 
 def _take_away(client: OpaClient, names: list[str]) -> None:

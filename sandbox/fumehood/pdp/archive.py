@@ -153,6 +153,4 @@ def _content(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> tuple[str, byt
     name = checked_name(entry.name)
     stream = archive.extractfile(entry)
     content = stream.read() if stream is not None else b""
-    if len(content) != entry.size:
-        raise ArchiveError("ends in the middle", name=name, remedy=_AGAIN)
     return name, content
