@@ -92,6 +92,16 @@ def test_roots_of_a_folder_hold_too(tmp_path: Path) -> None:
         load_bundle([folder])
 
 
+def test_hidden_files_and_links_are_no_matter_in_a_folder_that_is_not_signed(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "p", x=HEAD)
+    (folder / ".manifest").write_text('{"roots": ["policies"]}')
+    (folder / ".git").mkdir()
+    (folder / ".git" / "y.rego").write_text("not Rego")
+    (folder / "x.rego").rename(tmp_path / "elsewhere.rego")
+    (folder / "x.rego").symlink_to(tmp_path / "elsewhere.rego")
+    assert load_bundle([folder]).packages == ("policies.x",)
+
+
 def test_data_lies_where_its_folder_is(tmp_path: Path) -> None:
     text = HEAD + "permit if call.tool in data.a.b.tools\n\npermit if call.tool == data.top\n"
     files = {"x.rego": text, "a/b/data.yaml": "tools: [one, 'yes']\n", "data.json": '{"top": "two"}'}

@@ -249,6 +249,8 @@ def test_keys_that_cannot_be_used_are_refused_with_what_is_wrong(
         BundleKey.from_file("/dev/zero")
     with pytest.raises(ConfigError, match="expected a key"):
         keys_of([])
+    with pytest.raises(ConfigError, match="signed_by=3"):
+        keys_of(3)  # type: ignore[arg-type]
 
 
 def test_secret_is_in_no_text() -> None:
@@ -281,6 +283,11 @@ def test_links_in_a_signed_folder_are_refused(tmp_path: Path, files: dict[str, b
     (folder / "policies" / "x.rego").unlink()
     os.mkfifo(folder / "policies" / "x.rego")
     with pytest.raises(ConfigError, match="is a link or a device"):
+        load_bundle([folder], signed_by=trusted)
+    (folder / "policies" / "x.rego").unlink()
+    (folder / "policies" / "x.rego").write_bytes(files["policies/x.rego"])
+    (folder / "policies" / "more").symlink_to(tmp_path / "policies")
+    with pytest.raises(ConfigError, match=r"policies/more:1:1: is a link"):
         load_bundle([folder], signed_by=trusted)
 
 

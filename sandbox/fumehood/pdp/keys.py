@@ -83,6 +83,10 @@ def keys_of(given: BundleKey | PathLike | Iterable[BundleKey | PathLike] | None)
     """
     if given is None:
         return ()
+    if not isinstance(given, BundleKey | str | os.PathLike | Iterable):
+        raise ConfigError(
+            f"signed_by={given!r}: expected a BundleKey, the path of a public key, or some of them"
+        )
     each = [given] if isinstance(given, BundleKey | str | os.PathLike) else list(given)
     keys = tuple(key if isinstance(key, BundleKey) else BundleKey.from_file(key) for key in each)
     if not keys:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -67,7 +67,10 @@ def open_packed(root: Path, keys: Keys, *, is_trusted: bool = False) -> Packed:
         ConfigError: it cannot be read, or is not what was signed.
     """
     path = str(root)
-    files = _archived(path) if root.is_file() else _in_folder(root)
+    if root.is_file():
+        files = _archived(path)
+    else:
+        files = _in_folder(root, is_signed=bool(keys) or (root / SIGNATURES).exists())
     try:
         signature = _signature(files, keys, root, is_trusted=is_trusted)
     except SignatureError as error:
@@ -92,7 +95,7 @@ def _signature(files: Mapping[str, bytes], keys: Keys, root: Path, *, is_trusted
         return unverified(files)
     raise SignatureError(
         "the bundle is signed, and there is no key to verify it with",
-        remedy='Give the public key: Guard(…, signed_by="release.pem").',
+        remedy='Give the public key: Guard(…, signed_by="release.pem"), or --verification-key.',
     )
 
 
@@ -117,30 +120,32 @@ def _archived(path: str) -> dict[str, bytes]:
         raise _refused(path, error.name, str(error), error.remedy) from error
 
 
-def _in_folder(root: Path) -> dict[str, bytes]:
-    """Every file below *root*: a signature has to name each."""
+def _in_folder(root: Path, *, is_signed: bool) -> dict[str, bytes]:
+    """Every file below *root*: a signature has to name each. Without one, those that are not hidden."""
     found: dict[str, bytes] = {}
     size = 0
-    for folder, folders, names in os.walk(root):
-        for name in (*folders, *names):
-            path = Path(folder) / name
-            relative = path.relative_to(root).as_posix()
-            if path.is_symlink() or not (path.is_dir() or path.is_file()):
-                raise _refused(
-                    str(root), relative, "is a link or a device, not a file", "Put the file itself there."
-                )
-            if path.is_dir():
-                continue
-            found[relative] = _content(path)
-            size += len(found[relative])
-            if size > MAX_BYTES or len(found) > MAX_FILES:
-                raise _refused(
-                    str(root),
-                    "",
-                    f"has more than {MAX_BYTES >> 20} MiB or {MAX_FILES} files",
-                    "Keep other things elsewhere.",
-                )
+    for path in _below(root, is_signed=is_signed):
+        relative = path.relative_to(root).as_posix()
+        if not path.is_file() or (is_signed and path.is_symlink()):
+            what = "is a link or a device, not a file"
+            raise _refused(str(root), relative, what, "Put the file itself there.")
+        found[relative] = _content(path)
+        size += len(found[relative])
+        if size > MAX_BYTES or len(found) > MAX_FILES:
+            what = f"has more than {MAX_BYTES >> 20} MiB or {MAX_FILES} files"
+            raise _refused(str(root), "", what, "Keep other things elsewhere.")
     return found
+
+
+def _below(root: Path, *, is_signed: bool) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root):
+        if is_signed:
+            links = [name for name in folders if (Path(folder) / name).is_symlink()]
+            yield from (Path(folder) / name for name in (*links, *names))
+        else:
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            seen = [name for name in names if name == MANIFEST or not name.startswith(".")]
+            yield from (Path(folder) / name for name in seen)
 
 
 def _content(path: Path) -> bytes:
