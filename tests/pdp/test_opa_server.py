@@ -432,6 +432,21 @@ def test_forked_child_asks_for_itself(tmp_path: Path) -> None:
         assert pdp.evaluate(asked()).is_permit
 
 
+def test_guard_whose_server_hangs_runs_nothing_and_goes_on_afterwards(tmp_path: Path) -> None:
+    ran: list[int] = []
+    bundle_of(tmp_path, HEAD)
+    with started_opa() as running:
+        server = OpaServer(running.url, deadline_s=0.2)
+        with Guard(f"{tmp_path}/policies", ledger=tmp_path / "l.db", pdp=server) as guard:
+            running.pause()
+            with pytest.raises(Denied) as raised:
+                guard.call("read", {}, run=lambda: ran.append(1))
+            assert (raised.value.code, ran) == ("pdp_timeout", [])
+            running.resume()
+            guard.call("read", {}, run=lambda: ran.append(1))
+    assert ran == [1]
+
+
 # --- decision ids
 
 
