@@ -12,6 +12,7 @@ from fumehood.errors import ConfigError
 from fumehood.model import PolicyFacts
 from fumehood.pdp import combine, gate, sources
 from fumehood.pdp.expand import expanded
+from fumehood.pdp.index import Index, entry_module, split
 
 __all__ = ["Bundle", "load_bundle"]
 
@@ -23,7 +24,7 @@ class Bundle:
     """What decides. `files` are (name, text), tests excluded, the library included; `data` is JSON.
 
     `revision` is "sha256:…" over names and texts; `embedded` is what the embedded engine loads: the same
-    with imports written out, and the module it asks; `tests` are (name, text) and never decide.
+    with imports written out, and the module it asks, to which `index` leads; `tests` are (name, text) and never decide.
     """
 
     files: tuple[tuple[str, str], ...]
@@ -31,6 +32,7 @@ class Bundle:
     packages: tuple[str, ...]
     facts: PolicyFacts
     embedded: tuple[tuple[str, str], ...]
+    index: Index
     data: str = "{}"
     tests: tuple[tuple[str, str], ...] = ()
 
@@ -61,13 +63,15 @@ def load_bundle(given: Sequence[Source] | Source) -> Bundle:
         reads_history=verdict.reads_history,
     )
     tests = tuple((f.name, f.text) for f in read.files if f.is_test)
-    return Bundle(files, revision, packages, facts, _embedded(verdict), data, tests)
+    return Bundle(files, revision, packages, facts, *_embedded(verdict), data, tests)
 
 
-def _embedded(verdict: gate.Verdict) -> tuple[tuple[str, str], ...]:
+def _embedded(verdict: gate.Verdict) -> tuple[tuple[tuple[str, str], ...], Index]:
     library = [(file.name, file.text) for file in (*sources.library(), *sources.embedded_library())]
-    entry = ("fumehood/entry.rego", combine.entry_module(verdict.rules))
-    return (*library, *((m.file.name, expanded(m)) for m in verdict.modules), entry)
+    parts = split(verdict.modules, verdict.rules)
+    entry, index = entry_module(parts)
+    written = ((m.file.name, expanded(m, parts.heads(m))) for m in verdict.modules)
+    return (*library, *written, ("fumehood/entry.rego", entry)), index
 
 
 def _revision(files: Sequence[tuple[str, str]]) -> str:

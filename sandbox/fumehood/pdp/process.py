@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import cast
 
 from fumehood.errors import ConfinementError, PdpError
-from fumehood.model import Phase
 
-__all__ = ["PHASES", "Gone", "Worker", "WorkerLimits"]
+__all__ = ["Gone", "Worker", "WorkerLimits"]
 
-PHASES = tuple(Phase)
 # regorus' allocator would reserve 1 GiB of addresses at once, and no limit below that could hold.
 _ENVIRONMENT = {"MIMALLOC_ARENA_RESERVE": "0"}
 _HEADER = struct.Struct("!I")
-_REQUEST = struct.Struct("!IB")
+_REQUEST = struct.Struct("!IH")
 _TICK = struct.pack("@ll", 0, 25_000)  # how often a waiting call looks at its deadline: 25 ms
 _START_S = 20.0
 _MAX_ANSWER = 16 << 20
@@ -83,8 +81,8 @@ class Worker:
         if "error" in said:
             raise PdpError(f"the policy worker could not start: {said['error']}", code="pdp_unreachable")
 
-    def ask(self, phase: Phase, body: bytes, limits: WorkerLimits) -> bytes:
-        """Status byte and text.
+    def ask(self, number: int, body: bytes, limits: WorkerLimits) -> bytes:
+        """Status byte and text. *number* is the place of the rule in the hello.
 
         Raises:
             Gone: nothing was asked.
@@ -95,7 +93,7 @@ class Worker:
             cpu_until = time.clock_gettime(self.clock) + limits.deadline_s
         except OSError:
             raise Gone from None
-        self._send(_REQUEST.pack(len(body) + 1, PHASES.index(phase)) + body, until)
+        self._send(_REQUEST.pack(len(body) + 2, number) + body, until)
         return self._receive(until, cpu_until=cpu_until)
 
     def ended(self) -> PdpError:

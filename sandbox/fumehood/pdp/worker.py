@@ -5,7 +5,7 @@ is told to lock itself in with, and nothing else of Fumehood. One request at a t
 
     hello     length(4) JSON {path, files, lengths, data, rules, lock_down, memory_bytes, call_s}
     ready     length(4) JSON {layers} or {error, layer, remedy}
-    request   length(4) index of the rule(1) input document
+    request   length(4) number of the rule(2) input document
     answer    length(4) status(1) text; status is 0 for a value, 1 for an error, 2 for undefined
 
 A panic ends the process: the parent sees the socket close.
@@ -21,6 +21,7 @@ import struct
 import sys
 
 _HEADER = struct.Struct("!I")
+_NUMBER = struct.Struct("!H")
 _UNDEFINED = '"<undefined>"'
 
 
@@ -93,7 +94,7 @@ def main() -> None:
     rules, call_s = hello["rules"], hello["call_s"]
     while message := receive(link):
         signal.alarm(call_s)  # should the parent die meanwhile, this ends us
-        reply = answer(engine, rules[message[0]], message[1:])
+        reply = answer(engine, rules[_NUMBER.unpack_from(message)[0]], message[_NUMBER.size :])
         signal.alarm(0)
         send(link, reply)
 

@@ -19,11 +19,10 @@ from dataclasses import dataclass, field
 
 from fumehood.errors import ConfinementError, PdpError
 from fumehood.model import Decision, PolicyFacts, PolicyInput
-from fumehood.pdp.answer import check_size, decided
+from fumehood.pdp.answer import check_size, decide
 from fumehood.pdp.bundle import Bundle
-from fumehood.pdp.combine import ENTRY
 from fumehood.pdp.engine import GATED_LENGTHS
-from fumehood.pdp.process import PHASES, Gone, Worker, WorkerLimits
+from fumehood.pdp.process import Gone, Worker, WorkerLimits
 
 __all__ = ["WorkerPdp"]
 
@@ -63,12 +62,12 @@ class WorkerPdp:
             PdpError: with a `pdp_*` code.
         """
         check_size(document)
-        reply = self._ask(document)
-        if reply[0] == 0:
-            return decided(document.phase, reply[1:], revision=self._bundle.revision)
-        if reply[0] == 2:
-            raise PdpError("the entry point is undefined", code="pdp_undefined")
-        raise PdpError(reply[1:].decode(errors="replace"), code="pdp_error")
+        return decide(
+            document,
+            self._bundle.index,
+            self._bundle.revision,
+            lambda number: _value(self._ask(number, document.body)),
+        )
 
     def close(self) -> None:
         """End the workers; from now on every call is refused."""
@@ -109,13 +108,13 @@ class WorkerPdp:
         for worker in started:
             pool.idle.put(worker)
 
-    def _ask(self, document: PolicyInput) -> bytes:
+    def _ask(self, number: int, body: bytes) -> bytes:
         until = time.monotonic() + self._limits.wall_s
         pool = self._current()
         for _ in range(self._limits.workers + 1):
             worker = self._take(pool, until)
             try:
-                reply = worker.ask(document.phase, document.body, self._limits)
+                reply = worker.ask(number, body, self._limits)
             except Gone:
                 self._replace(pool, worker)
                 continue
@@ -156,6 +155,15 @@ class WorkerPdp:
         refill.start()
 
 
+def _value(reply: bytes) -> bytes:
+    """The value in a worker's answer: status byte and text."""
+    if reply[0] == 0:
+        return reply[1:]
+    if reply[0] == 2:
+        raise PdpError("the entry point is undefined", code="pdp_undefined")
+    raise PdpError(reply[1:].decode(errors="replace"), code="pdp_error")
+
+
 def _hello(bundle: Bundle, limits: WorkerLimits, lock_down: str | None) -> bytes:
     """The first message to a worker; see worker.py."""
     said = {
@@ -163,7 +171,7 @@ def _hello(bundle: Bundle, limits: WorkerLimits, lock_down: str | None) -> bytes
         "files": bundle.embedded,
         "lengths": GATED_LENGTHS,
         "data": bundle.data,
-        "rules": [f"data.{ENTRY}.{phase.value}" for phase in PHASES],
+        "rules": bundle.index.names,
         "lock_down": lock_down,
         "memory_bytes": limits.memory_bytes,
         "call_s": int(limits.wall_s) + 2,
