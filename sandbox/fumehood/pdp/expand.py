@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 
-from fumehood.pdp.syntax import Module, Node, kind_of, statements_of, walk
+from fumehood.pdp.syntax import Module, Node, kind_of
 
 __all__ = ["REPLACED", "expanded"]
 
@@ -38,7 +38,7 @@ def expanded(module: Module, more: Iterable[Replacement] = ()) -> str:
 def _names(module: Module) -> Iterator[Replacement]:
     """What stands for imports and built-ins: (start, end, text)."""
     full = {i.alias: ".".join(i.path) for i in module.imports if i.path[:1] == ("data",)}
-    for kind, body in walk([rule.parts() for rule in module.rules]):
+    for kind, body in (found for rule in module.rules for found in rule.expressions()):
         if kind == "Var" and body["value"] in full:
             start, end = module.span_of({kind: body})
             yield start, end, full[str(body["value"])]
@@ -51,7 +51,7 @@ def _names(module: Module) -> Iterator[Replacement]:
 
 def _collections(module: Module) -> Iterator[Replacement]:
     """`some x in y`: where y is no collection OPA finds nothing, regorus raises."""
-    for statement in statements_of([rule.parts() for rule in module.rules]):
+    for statement in (found for rule in module.rules for found in rule.statements()):
         kind, body = kind_of(cast("Node", statement["literal"]))
         if kind == "SomeIn":
             collection = cast("Node", body["collection"])

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from fumehood.pdp.combine import ENTRY, PHASES, PUBLIC
-from fumehood.pdp.syntax import Body, Module, Node, Rule, kind_of, ref_of, references
+from fumehood.pdp.syntax import Body, Module, Node, Rule, kind_of, ref_of
 
 __all__ = ["Index", "Split", "entry_module", "split"]
 
@@ -151,7 +151,7 @@ def _used(module: Module) -> Iterator[tuple[str, str]]:
     """The public rules that an expression of *module* may name: (package, rule)."""
     paths = [imported.path for imported in module.imports]
     for rule in module.rules:
-        for _, ref in references(rule.parts()):
+        for _, ref in rule.references():
             if ref.root in PUBLIC:
                 yield module.package[-1], ref.root
             paths.append(ref.constant)

@@ -11,7 +11,7 @@ from fumehood.errors import PdpError, Problem
 from fumehood.pdp.engine import Engine
 from fumehood.pdp.gate.context import Context, path_of
 from fumehood.pdp.gate.scope import function_name
-from fumehood.pdp.syntax import Module, Node, Rule, kind_of, ref_of, start_of, statements_of, walk
+from fumehood.pdp.syntax import Module, Node, Rule, kind_of, ref_of, start_of
 
 __all__ = ["check_texts"]
 
@@ -38,7 +38,7 @@ _EXPONENT = re.compile(rb"-?[0-9.]+[eE]")
 def check_texts(context: Context) -> Iterator[Problem]:
     for module, rule in context.each_rule():
         yield from _ambiguous(module, rule)
-        for kind, body in walk(rule.parts()):
+        for kind, body in rule.expressions():
             if kind == "Call":
                 yield from _call(module, body)
             elif kind == "Number" and _EXPONENT.match(module.encoded, start_of(body)):
@@ -48,7 +48,7 @@ def check_texts(context: Context) -> Iterator[Problem]:
 
 def _ambiguous(module: Module, rule: Rule) -> Iterator[Problem]:
     """`{ a | b == c }` is a set comprehension to OPA; a value that stands alone says nothing."""
-    for statement in statements_of(rule.parts()):
+    for statement in rule.statements():
         kind, body = kind_of(cast("Node", statement["literal"]))
         if kind != "Expr":
             continue

@@ -28,9 +28,12 @@ def check_trial(context: Context) -> Iterator[Problem]:
     except EngineError as error:
         yield _problem(context, str(error))
         return
+    asked = {}  # all definitions of a rule are evaluated together
     for module, rule in context.each_rule():
         if rule.shape != "function" and not rule.args:
-            yield from _once(context, engine, f"data.{module.name}.{rule.name}", rule)
+            asked.setdefault(f"data.{module.name}.{rule.name}", rule)
+    for path, rule in asked.items():
+        yield from _once(context, engine, path, rule)
 
 
 def _once(context: Context, engine: Engine, path: str, rule: Rule) -> Iterator[Problem]:
