@@ -41,9 +41,7 @@ def decide(document: PolicyInput, index: Index, revision: str, ask: Ask) -> Deci
     return cast("Decision", found)
 
 
-def decided(
-    phase: Phase, answer: str | bytes, *, revision: str, tool: str | None = None
-) -> Decision | None:
+def decided(phase: Phase, answer: str | bytes, *, revision: str, tool: str | None = None) -> Decision | None:
     """The decision that follows from what an entry point said, the JSON text *answer*.
 
     None if the policies saw another tool than *tool*, so that another entry point has to be asked.
@@ -55,9 +53,8 @@ def decided(
         seen, answers, more = json.loads(answer)
         if tool is not None and seen != tool:
             return None
-        document = combine(
-            phase.value, cast("Answers", answers), cast("list[tuple[str, str, Found]]", more), revision=revision
-        )
+        parts = cast("list[tuple[str, str, Found]]", more)
+        document = combine(phase.value, cast("Answers", answers), parts, revision=revision)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise PdpError(f"the engine's answer is malformed: {error}", code="pdp_malformed") from error
     return decision_from(cast("JSON", document))

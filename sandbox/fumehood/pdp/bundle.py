@@ -24,7 +24,8 @@ class Bundle:
     """What decides. `files` are (name, text), tests excluded, the library included; `data` is JSON.
 
     `revision` is "sha256:…" over names and texts; `embedded` is what the embedded engine loads: the same
-    with imports written out, and the module it asks, to which `index` leads; `tests` are (name, text) and never decide.
+    with imports written out, and the module it asks, to which `index` leads; `tests` are (name, text) and
+    never decide.
     """
 
     files: tuple[tuple[str, str], ...]

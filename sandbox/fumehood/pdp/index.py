@@ -118,9 +118,9 @@ def _tools_of_body(module: Module, body: Body) -> Tools | None:
         for one, other in ((left, right), (right, left)):
             if _is_tool(module, one) and kind_of(other)[0] in _TEXTS:
                 return frozenset({cast("str", kind_of(other)[1]["value"])})
-    if kind == "Membership" and expression.get("key") is None:
-        if _is_tool(module, cast("Node", expression["value"])):
-            return _texts(cast("Node", expression["collection"]))
+    is_membership = kind == "Membership" and expression.get("key") is None
+    if is_membership and _is_tool(module, cast("Node", expression["value"])):
+        return _texts(cast("Node", expression["collection"]))
     return None
 
 

@@ -16,6 +16,7 @@ from fumehood.pdp.engine import EngineError, syntax_trees
 from fumehood.pdp.sources import PolicyFile
 
 __all__ = [
+    "PLACES",
     "Body",
     "Import",
     "Module",
@@ -41,7 +42,7 @@ _EXPRESSIONS = frozenset(
     | {"ArrayCompr", "SetCompr", "ObjectCompr", "BoolExpr", "ArithExpr", "BinExpr", "UnaryExpr"}
 )
 _BRANCHES = frozenset({dict, list, tuple})
-_PLACES = frozenset({"span", "field"})  # no node below them
+PLACES = frozenset({"span", "field"})  # no node below them
 _PLACE = re.compile(r"-->\s*(?P<file>[^\n]*):(?P<line>\d+):(?P<column>\d+)")
 _CONTAINS = re.compile(rb"\bcontains\s+")
 _SAID = re.compile(r"^error: (?P<said>.*)$", re.MULTILINE)
@@ -245,7 +246,7 @@ def walk(value: object) -> Iterator[tuple[str, Node]]:
 def inner(value: object) -> list[object]:
     """What may hold further nodes directly inside *value*: places in the text are left out."""
     if isinstance(value, dict):
-        return [v for k, v in value.items() if type(v) in _BRANCHES and k not in _PLACES]
+        return [v for k, v in value.items() if type(v) in _BRANCHES and k not in PLACES]
     if isinstance(value, list | tuple):
         return [v for v in value if type(v) in _BRANCHES]
     return []

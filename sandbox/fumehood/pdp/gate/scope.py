@@ -8,9 +8,17 @@ from typing import cast
 from fumehood.errors import Problem
 from fumehood.pdp.gate.builtins import ARITY
 from fumehood.pdp.gate.context import Context
-from fumehood.pdp.syntax import Body, Module, Node, Rule, inner, kind_of, ref_of, start_of, walk
+from fumehood.pdp.syntax import PLACES, Body, Module, Node, Rule, inner, kind_of, ref_of, start_of, walk
 
-__all__ = ["Names", "bound_by", "check_variables", "function_name", "globals_of", "has_query", "pattern_names"]
+__all__ = [
+    "Names",
+    "bound_by",
+    "check_variables",
+    "function_name",
+    "globals_of",
+    "has_query",
+    "pattern_names",
+]
 
 Names = frozenset[str]
 Pairs = list[tuple[str, int]]
@@ -106,7 +114,7 @@ def _level(node: object) -> Iterator[tuple[str, Node]]:
     while stack:
         here = stack.pop()
         if isinstance(here, dict):
-            found = [(k, v) for k, v in here.items() if type(v) in (dict, list) and k not in ("span", "field")]
+            found = [(k, v) for k, v in here.items() if type(v) in (dict, list) and k not in PLACES]
             for key, item in found:
                 if type(item) is dict and key[:1].isupper() and "span" in item:
                     yield key, item

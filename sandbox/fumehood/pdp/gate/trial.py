@@ -28,7 +28,7 @@ def check_trial(context: Context) -> Iterator[Problem]:
     except EngineError as error:
         yield _problem(context, str(error))
         return
-    asked = {}  # all definitions of a rule are evaluated together
+    asked: dict[str, Rule] = {}  # all definitions of a rule are evaluated together
     for module, rule in context.each_rule():
         if rule.shape != "function" and not rule.args:
             asked.setdefault(f"data.{module.name}.{rule.name}", rule)
