@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fumehood.errors import ConfigError
+from fumehood.errors import ConfigError, Problem
 from fumehood.model import PolicyFacts
 from fumehood.pdp import combine, gate, sources
 from fumehood.pdp.expand import expanded
 from fumehood.pdp.index import Index, entry_module, split
+from fumehood.pdp.syntax import Module, module_of
 
 __all__ = ["Bundle", "load_bundle"]
 
+Parse = Callable[[sources.PolicyFile], Module | Problem]
 Source = str | os.PathLike[str]
 
 
@@ -38,14 +40,14 @@ class Bundle:
     tests: tuple[tuple[str, str], ...] = ()
 
 
-def load_bundle(given: Sequence[Source] | Source) -> Bundle:
-    """Read, check and freeze the policies of folders and packs.
+def load_bundle(given: Sequence[Source] | Source, *, parse: Parse = module_of) -> Bundle:
+    """Read, check and freeze the policies of folders and packs. *parse* may know what it parsed before.
 
     Raises:
         ConfigError: with every problem found.
     """
     read = sources.read([given] if isinstance(given, str | os.PathLike) else given)
-    verdict = gate.inspect(read)
+    verdict = gate.inspect(read, parse=parse)
     if verdict.problems:
         count = len(verdict.problems)
         noun = "problem" if count == 1 else "problems"

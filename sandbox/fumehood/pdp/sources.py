@@ -14,12 +14,22 @@ from pathlib import Path
 import fumehood_policies
 from fumehood.errors import ConfigError, Problem
 
-__all__ = ["MAX_FILE_BYTES", "Files", "PolicyFile", "embedded_library", "library", "pack_names", "read"]
+__all__ = [
+    "MAX_FILE_BYTES",
+    "Files",
+    "PolicyFile",
+    "embedded_library",
+    "library",
+    "pack_names",
+    "read",
+    "stamp",
+]
 
 MAX_FILE_BYTES = 1 << 20  # what regorus accepts
 _MAX_FILES = 2000
 
 Source = str | os.PathLike[str]
+Stamp = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +100,25 @@ def read(sources: Sequence[Source]) -> Files:
     if len(files) > _MAX_FILES:
         raise ConfigError(f"{len(files)} policy files; at most {_MAX_FILES} are loaded")
     return Files(tuple(sorted(files, key=lambda f: f.name)), tuple(problems))
+
+
+def stamp(sources: Sequence[Source]) -> Stamp:
+    """What changes when a file of *sources* does: (path, time, size, inode) of each, without reading any."""
+    found: list[tuple[str, int, int, int]] = []
+    for source in sources:
+        try:
+            root = _root(source)
+        except ConfigError:
+            found.append((os.fspath(source), 0, 0, 0))
+            continue
+        for path in _walk(root):
+            try:
+                about = path.stat()
+            except OSError:
+                found.append((str(path), 0, 0, 0))
+            else:
+                found.append((str(path), about.st_mtime_ns, about.st_size, about.st_ino))
+    return tuple(found)
 
 
 def _packs() -> str:

@@ -55,13 +55,15 @@ class Verdict:
     modules: tuple[Module, ...]
 
 
-def inspect(read: sources.Files) -> Verdict:
+def inspect(
+    read: sources.Files, *, parse: Callable[[sources.PolicyFile], Module | Problem] = module_of
+) -> Verdict:
     """Check every file of *read*."""
     data, problems = gather([f for f in read.files if not f.is_rego])
     problems += read.problems
     modules: list[Module] = []
     for file in (f for f in read.files if f.is_rego):
-        parsed = module_of(file)
+        parsed = parse(file)
         if isinstance(parsed, Problem):
             problems.append(parsed)
         elif not file.is_test:
