@@ -178,7 +178,7 @@ def test_error_behind_another_tools_name_is_not_reached_in_either_engine(
         assert [a if isinstance(a, str) else a.effect.value for a in answers] == [expected] * 3
 
 
-def test_policies_that_see_another_tool_than_the_guard_said_are_asked_whole(tmp_path: Path) -> None:
+def test_policies_that_see_another_tool_than_the_guard_said_are_asked_about_that_one(tmp_path: Path) -> None:
     text = HEAD.format(name="x") + 'permit if call.tool == "a"\n\ndeny contains "d" if call.tool == "b"\n'
     bundle, _ = both(folder_of(tmp_path / "p", x=text))
     content = document("b")

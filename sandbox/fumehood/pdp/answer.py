@@ -9,12 +9,13 @@ from typing import cast
 from fumehood.canonical import JSON, MAX_DOCUMENT_BYTES
 from fumehood.errors import PdpError
 from fumehood.model import Decision, Phase, PolicyInput
-from fumehood.pdp.combine import Answers, Found, combine
+from fumehood.pdp.combine import Answers, combine
 from fumehood.pdp.decision import decision_from
 from fumehood.pdp.index import Index
 
 __all__ = ["Ask", "check_size", "decide", "decided"]
 
+Said = tuple[Answers, list[tuple[str, str, list[JSON]]]]  # by rules that apply to any tool, and by others
 Ask = Callable[[int], str | bytes]  # the number of an entry point → what it said
 
 
@@ -28,33 +29,42 @@ def check_size(document: PolicyInput) -> None:
 
 
 def decide(document: PolicyInput, index: Index, revision: str, ask: Ask) -> Decision:
-    """Ask what can apply to the tool; everything, should the policies see another tool than the guard.
+    """Ask what can apply to the tool, or to the one that the policies see, should it be another.
 
     Raises:
         PdpError: `pdp_malformed`, or what *ask* raises.
     """
     phase = document.phase
-    number = index.number(phase.value, document.tool)
-    found = decided(phase, ask(number), revision=revision, tool=document.tool)
-    if found is None:
-        found = decided(phase, ask(index.whole(phase.value)), revision=revision)
-    return cast("Decision", found)
+    seen, said = _parsed(ask(index.number(phase.value, document.tool)))
+    if seen != document.tool:
+        _, said = _parsed(ask(index.number(phase.value, seen)))
+    return decided(phase, said, revision=revision)
 
 
-def decided(phase: Phase, answer: str | bytes, *, revision: str, tool: str | None = None) -> Decision | None:
-    """The decision that follows from what an entry point said, the JSON text *answer*.
-
-    None if the policies saw another tool than *tool*, so that another entry point has to be asked.
+def decided(phase: Phase, said: Said, *, revision: str) -> Decision:
+    """The decision that follows from what the packages said.
 
     Raises:
         PdpError: `pdp_malformed`.
     """
+    answers, more = said
+    try:
+        document = combine(phase.value, answers, more, revision=revision)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _malformed(error) from error
+    return decision_from(cast("JSON", document))
+
+
+def _parsed(answer: str | bytes) -> tuple[str, Said]:
+    """The tool that the policies saw, and what they said."""
     try:
         seen, answers, more = json.loads(answer)
-        if tool is not None and seen != tool:
-            return None
-        parts = cast("list[tuple[str, str, Found]]", more)
-        document = combine(phase.value, cast("Answers", answers), parts, revision=revision)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise PdpError(f"the engine's answer is malformed: {error}", code="pdp_malformed") from error
-    return decision_from(cast("JSON", document))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _malformed(error) from error
+    if not isinstance(seen, str):
+        raise _malformed("it names no tool")
+    return seen, (answers, more)
+
+
+def _malformed(why: object) -> PdpError:
+    return PdpError(f"the engine's answer is malformed: {why}", code="pdp_malformed")

@@ -12,7 +12,7 @@ from typing import cast
 
 from fumehood.canonical import JSON
 
-__all__ = ["ENTRY", "PHASES", "PUBLIC", "Found", "combine"]
+__all__ = ["ENTRY", "PERMITS", "PHASES", "PUBLIC", "Found", "combine"]
 
 ENTRY = "fumehood.entry"
 
@@ -24,7 +24,7 @@ PHASES: Mapping[str, tuple[str, ...]] = {
 }
 PUBLIC = frozenset(rule for rules in PHASES.values() for rule in rules)
 
-_PERMITS = frozenset({"permit", "permit_connect"})
+PERMITS = frozenset({"permit", "permit_connect"})
 _CODES = {"deny": "denied_by_policy", "deny_connect": "denied_by_policy", "withhold": "withheld_by_policy"}
 _TYPES = {
     "approve": "approve",
@@ -43,22 +43,22 @@ Document = dict[str, JSON]
 
 
 def combine(
-    phase: str, answers: Answers, more: Iterable[tuple[str, str, Found]] = (), *, revision: str = ""
+    phase: str, answers: Answers, more: Iterable[tuple[str, str, list[JSON]]] = (), *, revision: str = ""
 ) -> Document:
     """The decision document: deny overrides, then permit, then the obligations joined.
 
-    *more* are further (package, rule, what it said): a rule may have spoken in several parts.
+    *more* are further (package, rule, items) that are known to be of the right type.
     """
     granting: list[str] = []
     refusals: list[Document] = []
     asked: list[Document] = []
     strange: list[Document] = []
-    for package, rule, found in (*_flat(answers), *more):
+    for package, rule, found in (*_flat(answers), *_known(more)):
         full = f"policies.{package}.{rule}"
         for type_name, value in found:
-            if rule in _PERMITS and type_name == "boolean":
+            if rule in PERMITS and type_name == "boolean":
                 granting.extend([full] if value is True else [])
-            elif rule in _PERMITS or type_name != "set":
+            elif rule in PERMITS or type_name != "set":
                 strange.append({"type": "unknown", "rule": full, "item": value})
             elif rule in _CODES:
                 refusals.extend(_refusals(rule, full, value))
@@ -76,6 +76,14 @@ def _flat(answers: Answers) -> Iterator[tuple[str, str, Found]]:
     for package, rules in answers.items():
         for rule, found in rules.items():
             yield package, rule, found
+
+
+def _known(more: Iterable[tuple[str, str, list[JSON]]]) -> Iterator[tuple[str, str, Found]]:
+    for package, rule, items in more:
+        if rule in PERMITS:
+            yield package, rule, [("boolean", item) for item in items]
+        else:
+            yield package, rule, [("set", cast("JSON", items))]
 
 
 def _refusals(rule: str, full: str, value: JSON) -> list[Document]:

@@ -6,8 +6,8 @@ included, in either engine. Such definitions are written out for the embedded en
 their own (`deny__3`), and for a tool only the names that can apply are asked. Anything that is not
 understood applies to every tool. Nothing is left out of what the author wrote or what OPA is given.
 
-The answer names the tool that the policies saw; should it not be the one that was asked for, the
-caller asks the whole entry point, which has everything.
+The answer names the tool that the policies saw; should it not be the one that was asked about, the
+caller asks about that one instead.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from fumehood.pdp.combine import ENTRY, PHASES, PUBLIC
+from fumehood.pdp.combine import ENTRY, PERMITS, PHASES, PUBLIC
 from fumehood.pdp.syntax import Body, Module, Node, Rule, kind_of, ref_of
 
 __all__ = ["Index", "Split", "entry_module", "split"]
@@ -56,18 +56,14 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The entry points of the embedded engine. `names` are their full names, the whole ones first."""
+    """The entry points of the embedded engine. `names` are their full names, those for any tool first."""
 
     names: tuple[str, ...]
     numbers: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (phase, tool) → place in `names`
 
     def number(self, phase: str, tool: str) -> int:
         """The place in `names` of the entry point to ask about *tool*."""
-        return self.numbers.get((phase, tool), len(PHASES) + _PHASE_NUMBER[phase])
-
-    def whole(self, phase: str) -> int:
-        """The place in `names` of the entry point that asks everything."""
-        return _PHASE_NUMBER[phase]
+        return self.numbers.get((phase, tool), _PHASE_NUMBER[phase])
 
 
 _PHASE_NUMBER = {phase: number for number, phase in enumerate(PHASES)}
@@ -166,17 +162,13 @@ def _used(module: Module) -> Iterator[tuple[str, str]]:
 def entry_module(found: Split) -> tuple[str, Index]:
     """The Rego module with an entry point for each set of groups that some tool needs, and the index to it.
 
-    An entry point's value is [tool, {package: {rule: found}}, [[package, rule, found]]].
+    An entry point's value is [tool, {package: {rule: found}}, [[package, rule, items]]].
     """
     lines = [f"package {ENTRY}"]
     names: list[str] = []
     numbers: dict[tuple[str, str], int] = {}
     for phase in PHASES:
-        of_phase = [group for group in found.groups if group.rule in PHASES[phase]]
-        lines += [_base(phase, found.rules), _entry(f"{phase}_whole", phase, of_phase)]
-        names.append(f"{phase}_whole")
-    for phase in PHASES:
-        lines.append(_entry(phase, phase, ()))
+        lines += [_base(phase, found.rules), _entry(phase, phase, ())]
         names.append(phase)
     for phase in PHASES:
         known: dict[tuple[str, ...], int] = {}
@@ -209,8 +201,14 @@ def _base(phase: str, rules: Mapping[str, Sequence[str]]) -> str:
 
 
 def _entry(name: str, phase: str, groups: Sequence[Group]) -> str:
-    items = (f'\n\t["{g.package}", "{g.rule}", {_found(g.package, g.name)}]' for g in groups)
+    items = (f'\n\t["{group.package}", "{group.rule}", {_items(group)}]' for group in groups)
     return f"{name} := [{'.'.join(_TOOL)}, _{phase}, [" + ",".join(items) + "\n]]"
+
+
+def _items(group: Group) -> str:
+    """A group is what its definitions are: true or undefined, or a set."""
+    path = f"data.policies.{group.package}.{group.name}"
+    return f"[true | {path}]" if group.rule in PERMITS else path
 
 
 def _found(package: str, rule: str) -> str:

@@ -184,6 +184,7 @@ def _answer(data: bytes) -> Bundle | tuple[str, tuple[Problem, ...]]:
 def serve() -> None:
     """Answer on standard output for each line of sources on standard input, until that ends."""
     parse = lru_cache(_PARSED)(module_of)
+    os.nice(10)  # calls go first
     gc.disable()  # syntax trees are large, have no cycles, and are kept
     for line in sys.stdin.buffer:
         said: object

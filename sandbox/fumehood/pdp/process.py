@@ -9,9 +9,9 @@ import struct
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from fumehood.errors import ConfinementError, PdpError
 
@@ -43,7 +43,8 @@ class Gone(Exception):
 class Worker:
     """One process and the parent's end of its socket. Used by one thread at a time."""
 
-    def __init__(self, hello: bytes) -> None:
+    def __init__(self, greeting: bytes) -> None:
+        """Start it. *greeting* and the hello are messages of worker.py."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         script = str(Path(__file__).with_name("worker.py"))
         with theirs:
@@ -60,9 +61,10 @@ class Worker:
         self.clock = (~self.process.pid << 3) | 2  # its CPU clock, as clock_getcpuclockid(3) computes it
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TICK)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TICK)
-        self._hello: bytes | None = hello
+        with suppress(Gone):  # `ready` finds out, and says why
+            self._send(_HEADER.pack(len(greeting)) + greeting, time.monotonic() + _START_S)
 
-    def ready(self) -> None:
+    def ready(self, hello: bytes) -> None:
         """Hand over the policies and wait until the worker has locked itself in.
 
         Raises:
@@ -71,11 +73,10 @@ class Worker:
         """
         until = time.monotonic() + _START_S
         try:
-            self._send(_HEADER.pack(len(cast("bytes", self._hello))) + cast("bytes", self._hello), until)
+            self._send(_HEADER.pack(len(hello)) + hello, until)
             said = json.loads(self._receive(until, cpu_until=None))
         except Gone:
             raise self.ended() from None
-        self._hello = None
         if "layer" in said:
             raise ConfinementError(said["error"], layer=said["layer"], remedy=said.get("remedy", ""))
         if "error" in said:

@@ -18,6 +18,8 @@ from fumehood.model import Decision, Pdp, PolicyFacts, PolicyInput
 from fumehood.pdp import sources
 from fumehood.pdp.bundle import Bundle, load_bundle
 from fumehood.pdp.loading import Loader
+from fumehood.pdp.process import Worker
+from fumehood.pdp.workers import WorkerPdp
 
 __all__ = ["ReloadablePdp", "watch"]
 
@@ -32,11 +34,15 @@ class Report(Protocol):
     def __call__(self, kind: str, summary: str, /) -> None: ...
 
 
+class Opened(Protocol):
+    def __call__(self, bundle: Bundle, /, *, spares: Sequence[Worker]) -> Pdp: ...
+
+
 class ReloadablePdp:
     """A PDP whose bundle can be replaced. Thread-safe."""
 
-    def __init__(self, given: Sequence[Source], opened: Callable[[Bundle], Pdp]) -> None:
-        """*opened* opens a PDP for a bundle.
+    def __init__(self, given: Sequence[Source], opened: Opened) -> None:
+        """*opened* opens a PDP for a bundle (see `open_pdp`).
 
         Raises:
             ConfigError: the policies cannot be used; and what *opened* raises.
@@ -44,7 +50,7 @@ class ReloadablePdp:
         self._given = tuple(given)
         self._opened = opened
         self.bundle: Bundle = load_bundle(given)
-        self._current = opened(self.bundle)
+        self._current = opened(self.bundle, spares=())
         self._replaced: tuple[Pdp, ...] = ()
         self._loader = Loader(given)
         self._lock = threading.Lock()  # one reload at a time
@@ -100,15 +106,25 @@ class ReloadablePdp:
     def _replace(self, report: Report) -> str:
         if self._is_closed:
             raise ConfigError("this guard is closed")
-        bundle, before = self._loader.load(), self.facts.revision
-        if bundle.revision == before:
-            return before
-        old = self._put(self._opened(bundle), bundle)
+        before, spares = self.facts.revision, self._spares()
+        try:
+            bundle = self._loader.load()
+            if bundle.revision == before:
+                return before
+            new, spares = self._opened(bundle, spares=spares), []
+        finally:
+            for spare in spares:
+                spare.end()
+        old = self._put(new, bundle)
         retire = threading.Timer(GRACE_S, _retire, (weakref.ref(self), old))
         retire.daemon = True
         retire.start()
         report("policy_reloaded", f"the policies are now {bundle.revision[:19]}…, before {before[:19]}…")
         return bundle.revision
+
+    def _spares(self) -> list[Worker]:
+        """They start while the policies are checked."""
+        return self._current.spares() if isinstance(self._current, WorkerPdp) else []
 
     def _put(self, new: Pdp, bundle: Bundle) -> Pdp:
         """Let *new* decide from the next document on; who decided before."""

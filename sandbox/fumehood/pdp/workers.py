@@ -15,16 +15,19 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fumehood.errors import ConfinementError, PdpError
-from fumehood.model import Decision, PolicyFacts, PolicyInput
+from fumehood.model import Decision, Phase, PolicyFacts, PolicyInput
 from fumehood.pdp.answer import check_size, decide
 from fumehood.pdp.bundle import Bundle
 from fumehood.pdp.engine import GATED_LENGTHS
 from fumehood.pdp.process import Gone, Worker, WorkerLimits
 
 __all__ = ["WorkerPdp"]
+
+Messages = tuple[bytes, bytes]  # greeting and hello
 
 
 @dataclass(slots=True)
@@ -43,11 +46,14 @@ class _Pool:
 class WorkerPdp:
     """The embedded engine in confined processes."""
 
-    def __init__(self, bundle: Bundle, *, limits: WorkerLimits, lock_down: str | None) -> None:
+    def __init__(
+        self, bundle: Bundle, *, limits: WorkerLimits, lock_down: str | None, spares: Sequence[Worker] = ()
+    ) -> None:
         self._bundle = bundle
         self._limits = limits
-        self._hello = _hello(bundle, limits, lock_down)
+        self._messages = _greeting(lock_down), _hello(bundle, limits)
         self._renew()
+        self._pool.all.extend(spares)
         os.register_at_fork(after_in_child=functools.partial(_forget, weakref.ref(self)))
         self._start(self._pool)
 
@@ -73,6 +79,15 @@ class WorkerPdp:
         """End the workers; from now on every call is refused."""
         self._end()
 
+    def spares(self) -> list[Worker]:
+        """Workers that are started and hold no policies yet, for a PDP that is to take this one's place.
+
+        Raises:
+            PdpError: `pdp_unreachable`.
+        """
+        pool = _Pool()
+        return [_new(pool, self._messages[0]) for _ in range(self._limits.workers)]
+
     def pids(self) -> tuple[int, ...]:
         """The process ids of the workers."""
         return tuple(worker.process.pid for worker in self._pool.all)
@@ -96,10 +111,11 @@ class WorkerPdp:
         with pool.starting:
             if pool.is_started:
                 return
-            started = [_new(pool, self._hello) for _ in range(self._limits.workers)]
+            started = list(pool.all)
+            started += [_new(pool, self._messages[0]) for _ in range(self._limits.workers - len(started))]
             try:
                 for worker in started:
-                    worker.ready()
+                    worker.ready(self._messages[1])
             except BaseException:
                 for worker in started:
                     _drop(pool, worker)
@@ -143,7 +159,7 @@ class WorkerPdp:
         if worker is not None:
             return worker
         try:
-            return _ready(pool, self._hello)
+            return _ready(pool, self._messages)
         except BaseException:
             pool.idle.put(None)
             raise
@@ -151,7 +167,9 @@ class WorkerPdp:
     def _replace(self, pool: _Pool, worker: Worker) -> None:
         """End *worker* and start another; nobody waits for it."""
         _drop(pool, worker)
-        refill = threading.Thread(target=_refill, args=(pool, self._hello), name="fumehood-pdp", daemon=True)
+        refill = threading.Thread(
+            target=_refill, args=(pool, self._messages), name="fumehood-pdp", daemon=True
+        )
         refill.start()
 
 
@@ -164,46 +182,50 @@ def _value(reply: bytes) -> bytes:
     raise PdpError(reply[1:].decode(errors="replace"), code="pdp_error")
 
 
-def _hello(bundle: Bundle, limits: WorkerLimits, lock_down: str | None) -> bytes:
+def _greeting(lock_down: str | None) -> bytes:
     """The first message to a worker; see worker.py."""
+    return json.dumps({"path": [entry for entry in sys.path if entry], "lock_down": lock_down}).encode()
+
+
+def _hello(bundle: Bundle, limits: WorkerLimits) -> bytes:
+    """The second message to a worker; see worker.py."""
     said = {
-        "path": [entry for entry in sys.path if entry],
         "files": bundle.embedded,
         "lengths": GATED_LENGTHS,
         "data": bundle.data,
         "rules": bundle.index.names,
-        "lock_down": lock_down,
+        "warm": bundle.index.names[: len(Phase)],
         "memory_bytes": limits.memory_bytes,
         "call_s": int(limits.wall_s) + 2,
     }
     return json.dumps(said).encode()
 
 
-def _new(pool: _Pool, hello: bytes) -> Worker:
+def _new(pool: _Pool, greeting: bytes) -> Worker:
     with pool.lock:
         if pool.is_closed:
             raise PdpError("this PDP is closed", code="pdp_unreachable")
         try:
-            worker = Worker(hello)
+            worker = Worker(greeting)
         except OSError as error:
             raise PdpError(f"no policy worker can be started: {error}", code="pdp_unreachable") from error
         pool.all.append(worker)
     return worker
 
 
-def _ready(pool: _Pool, hello: bytes) -> Worker:
-    worker = _new(pool, hello)
+def _ready(pool: _Pool, messages: Messages) -> Worker:
+    worker = _new(pool, messages[0])
     try:
-        worker.ready()
+        worker.ready(messages[1])
     except BaseException:
         _drop(pool, worker)
         raise
     return worker
 
 
-def _refill(pool: _Pool, hello: bytes) -> None:
+def _refill(pool: _Pool, messages: Messages) -> None:
     try:
-        worker: Worker | None = _ready(pool, hello)
+        worker: Worker | None = _ready(pool, messages)
     except (PdpError, ConfinementError):
         worker = None  # whoever takes this place tries again, and reports
     pool.idle.put(worker)

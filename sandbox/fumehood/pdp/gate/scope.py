@@ -23,6 +23,7 @@ __all__ = [
 Names = frozenset[str]
 Pairs = list[tuple[str, int]]
 Statements = Sequence[Node]
+_SCALARS = frozenset({"String", "RawString", "Number", "Bool", "Null"})
 _COMPREHENSIONS = {"ArrayCompr": ("term",), "SetCompr": ("term",), "ObjectCompr": ("key", "value")}
 
 
@@ -313,6 +314,8 @@ def _named(node: Node) -> Iterator[tuple[str, Node]]:
 def free(node: Node, known: Names, *, binds: bool = True) -> Iterator[tuple[str, int]]:
     """The variables in an expression that need a value; with *binds* brackets may give one instead."""
     kind, body = kind_of(node)
+    if kind in _SCALARS:
+        return
     if kind == "Var":
         if body["value"] not in known or (body["value"] == "_" and not binds):
             yield cast("str", body["value"]), start_of(body)
@@ -345,6 +348,8 @@ def _free_in_comprehension(kind: str, body: Node, known: Names) -> Iterator[tupl
 def children(body: Node) -> Iterator[Node]:
     """The expressions directly inside an expression."""
     for key, value in body.items():
+        if key in PLACES:
+            continue
         if key == "fields":
             for _, name, item in cast("list[tuple[object, Node, Node]]", value):
                 yield name
