@@ -19,12 +19,12 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import IO
 
 from fumehood.errors import ConfigError, FumehoodError, Problem
 from fumehood.pdp.bundle import Bundle, load_bundle
-from fumehood.pdp.syntax import module_of
+from fumehood.pdp.sources import PolicyFile
+from fumehood.pdp.syntax import Module, module_of
 
 __all__ = ["Loader", "serve"]
 
@@ -36,7 +36,6 @@ _CODE = (
     "import sys, json; sys.path[:] = json.loads(sys.stdin.buffer.readline()); "
     "from fumehood.pdp.loading import serve; serve()"
 )
-_PARSED = 4096  # files
 
 
 class Loader:
@@ -183,13 +182,13 @@ def _answer(data: bytes) -> Bundle | tuple[str, tuple[Problem, ...]]:
 
 def serve() -> None:
     """Answer on standard output for each line of sources on standard input, until that ends."""
-    parse = lru_cache(_PARSED)(module_of)
+    parsed = _Parsed()
     os.nice(10)  # calls go first
     gc.disable()  # syntax trees are large, have no cycles, and are kept
     for line in sys.stdin.buffer:
         said: object
         try:
-            said = load_bundle(json.loads(line), parse=parse)
+            said = load_bundle(json.loads(line), parse=parsed)
         except ConfigError as error:
             said = (str(error).partition("\n")[0], error.problems)
         except (FumehoodError, OSError) as error:
@@ -197,4 +196,21 @@ def serve() -> None:
         data = pickle.dumps(said)
         sys.stdout.buffer.write(_HEADER.pack(len(data)) + data)
         sys.stdout.buffer.flush()
-        gc.collect()
+        parsed.forget()
+
+
+class _Parsed:
+    """Parses files, and knows those of the last time."""
+
+    def __init__(self) -> None:
+        self._before: dict[PolicyFile, Module | Problem] = {}
+        self._now: dict[PolicyFile, Module | Problem] = {}
+
+    def __call__(self, file: PolicyFile) -> Module | Problem:
+        found = self._before.get(file)
+        self._now[file] = found = module_of(file) if found is None else found
+        return found
+
+    def forget(self) -> None:
+        """What was not asked for since the last time is gone."""
+        self._before, self._now = self._now, {}
