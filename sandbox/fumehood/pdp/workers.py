@@ -23,6 +23,7 @@ from fumehood.model import Decision, Phase, PolicyFacts, PolicyInput
 from fumehood.pdp.answer import check_size, decide
 from fumehood.pdp.bundle import Bundle
 from fumehood.pdp.engine import GATED_LENGTHS
+from fumehood.pdp.fair import FairQueue
 from fumehood.pdp.process import Gone, Worker, WorkerLimits
 
 __all__ = ["WorkerPdp"]
@@ -34,7 +35,7 @@ Messages = tuple[bytes, bytes]  # greeting and hello
 class _Pool:
     """The workers of one process. `idle` holds None where a replacement could not be started."""
 
-    idle: queue.SimpleQueue[Worker | None] = field(default_factory=queue.SimpleQueue)
+    idle: FairQueue[Worker | None] = field(default_factory=FairQueue)
     all: list[Worker] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     starting: threading.Lock = field(default_factory=threading.Lock)
