@@ -1,4 +1,4 @@
-"""What the gate accepts, both engines answer alike: random policies and hostile documents, thousands of pairs.
+"""What the gate accepts, both engines answer alike: random policies, hostile documents, thousands of pairs.
 
 `make soak` compares a hundred thousand pairs, the other runs two thousand. A difference is either on the
 published list (docs/engine-differences.md) or a failure; hypothesis then makes the policy smaller.

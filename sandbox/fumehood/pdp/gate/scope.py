@@ -14,6 +14,7 @@ __all__ = [
     "Names",
     "bound_by",
     "check_variables",
+    "declared",
     "function_name",
     "globals_of",
     "has_query",
