@@ -56,7 +56,7 @@ TERNARY = ("object.get", "replace", "substring", "array.slice", "glob.match", "n
 COMPARE = ("==", "!=", "<", "<=", ">", ">=")
 PUBLIC = (
     "permit if", 'deny contains "d" if', "label contains {text} if", "permit_connect if", 'withhold contains "w" if',
-    'deny contains {{"reason": "d", "detail": {value}}} if', 'approve contains {{"reason": "a", "risk": "low"}} if',
+    'deny contains {{"reason": "d", "detail": {value}}} if', 'deny contains {{"reason": "d", "detail": sprintf("%v!", [{value}])}} if', 'approve contains {{"reason": "a", "risk": "low"}} if',
     'confine contains {{"profile": "p", "read": {value}}} if', 'redact contains {{"path": "/a"}} if',
     'limit contains {{"key": call.tool, "max": {value}, "per_s": 3}} if', 'deny_connect contains "c" if',
 )  # fmt: skip
@@ -271,7 +271,7 @@ class Author:
         return f"({self._one(sets)} {self._one(('|', '&', '-'))} {self._one(sets)})"
 
     def _call(self, names: Sequence[str], depth: int) -> str:
-        if self._chance(0.15):
+        if self._chance(0.02):
             return f'sprintf("%v-%v", [{self._term(names, depth)}, {self._term(names, depth)}])'
         chosen = self._one((UNARY, UNARY, BINARY, BINARY, TERNARY))
         count = 1 if chosen is UNARY else 2 if chosen is BINARY else 3
