@@ -230,6 +230,12 @@ BAD = [
     after("some_unused", "_t if { some x; input.a }", "`x` is declared and never used", column=14),
     after("union_first", '_t if { _s | {"a"} == input.l }\n_s contains "b"', "set comprehension to OPA"),
     after("value_alone", "_t if { input.a, input.b }", "this value stands alone"),
+    after("trial_type", '_t if abs("text") == 1', "expects numeric argument", column=12),
+    after("trial_conflict", "_t := 1\n\n_t := 2", "the policy engine refuses it", line=3),
+    after(
+        "trial_division", "_t if 1 / (count(call.args) - count(call.args)) == 1", "divide by zero", column=9
+    ),
+    after("interpolation", '_t := $"a {call.tool}"', "not Rego"),
     after("walk_value", "_t if walk(call.result, [_, 1])", "may be a single value", column=12),
     after(
         "declared_late", "_t if { input.l[x] == 1; x := 2 }", "`x` is declared here and used above", column=26
