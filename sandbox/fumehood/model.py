@@ -341,11 +341,15 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class PolicyInput:
-    """One policy input document (UTF-8 JSON, AuthZEN shape), ready for a PDP."""
+    """One policy input document (UTF-8 JSON, AuthZEN shape), ready for a PDP.
+
+    `revision` is that of the policies for which it was put together; "" if any will do.
+    """
 
     phase: Phase
     tool: str
     body: bytes
+    revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)

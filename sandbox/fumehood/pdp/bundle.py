@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fumehood.canonical import JSON
@@ -14,13 +14,15 @@ from fumehood.model import PolicyFacts
 from fumehood.pdp import combine, gate, sources
 from fumehood.pdp.expand import expanded
 from fumehood.pdp.gate.data import gather
+from fumehood.pdp.index import Index, entry_module, split
 from fumehood.pdp.keys import Keys
 from fumehood.pdp.manifest import MANIFEST, Manifest, outside
 from fumehood.pdp.packed import CLAIM, Packed, claimed
-from fumehood.pdp.syntax import Module
+from fumehood.pdp.syntax import Module, module_of
 
 __all__ = ["Bundle", "load_bundle"]
 
+Parse = Callable[[sources.PolicyFile], Module | Problem]
 Source = str | os.PathLike[str]
 
 
@@ -29,7 +31,8 @@ class Bundle:
     """What decides. `files` are (name, text), tests excluded, the library included; `data` is JSON.
 
     `revision` is "sha256:…" over names and texts; `embedded` is what the embedded engine loads: the same
-    with imports written out, and the module it asks; `tests` are (name, text) and never decide.
+    with imports written out, and the module it asks, to which `index` leads; `tests` are (name, text) and
+    never decide.
     """
 
     files: tuple[tuple[str, str], ...]
@@ -37,15 +40,20 @@ class Bundle:
     packages: tuple[str, ...]
     facts: PolicyFacts
     embedded: tuple[tuple[str, str], ...]
+    index: Index
     data: str = "{}"
     tests: tuple[tuple[str, str], ...] = ()
 
 
 def load_bundle(
-    given: Sequence[Source] | Source, *, signed_by: Keys = (), is_trusted: bool = False
+    given: Sequence[Source] | Source,
+    *,
+    signed_by: Keys = (),
+    is_trusted: bool = False,
+    parse: Parse = module_of,
 ) -> Bundle:
     """Read, check and freeze the policies of folders, bundles and packs; with *signed_by*, only what one of
-    these keys has signed (packs are part of the installation).
+    these keys has signed (packs are part of the installation). *parse* may know what it parsed before.
 
     With *is_trusted* signatures are not verified: to look at a bundle, never to decide with it.
 
@@ -55,7 +63,7 @@ def load_bundle(
     read = sources.read(
         [given] if isinstance(given, str | os.PathLike) else given, signed_by, is_trusted=is_trusted
     )
-    verdict = gate.inspect(read)
+    verdict = gate.inspect(read, parse=parse)
     problems = verdict.problems or tuple(_problems_of_bundles(read, verdict.modules))
     if problems:
         noun = "problem" if len(problems) == 1 else "problems"
@@ -74,7 +82,7 @@ def load_bundle(
         reads_history=verdict.reads_history,
     )
     tests = tuple((f.name, f.text) for f in read.files if f.is_test)
-    return Bundle(files, revision, packages, facts, _embedded(verdict), data, tests)
+    return Bundle(files, revision, packages, facts, *_embedded(verdict), data, tests)
 
 
 def _problems_of_bundles(read: sources.Files, modules: Sequence[Module]) -> Iterator[Problem]:
@@ -103,10 +111,12 @@ def _as_text(data: Mapping[str, JSON]) -> str:
     return json.dumps(data, sort_keys=True, ensure_ascii=False)
 
 
-def _embedded(verdict: gate.Verdict) -> tuple[tuple[str, str], ...]:
+def _embedded(verdict: gate.Verdict) -> tuple[tuple[tuple[str, str], ...], Index]:
     library = [(file.name, file.text) for file in (*sources.library(), *sources.embedded_library())]
-    entry = ("fumehood/entry.rego", combine.entry_module(verdict.rules))
-    return (*library, *((m.file.name, expanded(m)) for m in verdict.modules), entry)
+    parts = split(verdict.modules, verdict.rules)
+    entry, index = entry_module(parts)
+    written = ((m.file.name, expanded(m, parts.heads(m))) for m in verdict.modules)
+    return (*library, *written, ("fumehood/entry.rego", entry)), index
 
 
 def _revision(files: Sequence[tuple[str, str]]) -> str:

@@ -18,7 +18,16 @@ from fumehood.pdp.archive import is_archive
 from fumehood.pdp.keys import Keys
 from fumehood.pdp.packed import Packed, claimed, is_packed, open_packed
 
-__all__ = ["MAX_FILE_BYTES", "Files", "PolicyFile", "embedded_library", "library", "pack_names", "read"]
+__all__ = [
+    "MAX_FILE_BYTES",
+    "Files",
+    "PolicyFile",
+    "embedded_library",
+    "library",
+    "pack_names",
+    "read",
+    "stamp",
+]
 
 MAX_FILE_BYTES = 1 << 20  # what regorus accepts
 _MAX_FILES = 2000
@@ -28,6 +37,7 @@ _OLD = "Build the bundle anew with this version, `fumehood policy build`; no oth
 _REMEDY = "Write UTF-8 text under 1 MiB."
 
 Source = str | os.PathLike[str]
+Stamp = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +117,25 @@ def read(sources: Sequence[Source], keys: Keys = (), *, is_trusted: bool = False
     if len(files) > _MAX_FILES:
         raise ConfigError(f"{len(files)} policy files; at most {_MAX_FILES} are loaded")
     return Files(_apart(files), tuple(problems), bundles)
+
+
+def stamp(sources: Sequence[Source]) -> Stamp:
+    """What changes when a file of *sources* does: (path, time, size, inode) of each, without reading any."""
+    found: list[tuple[str, int, int, int]] = []
+    for source in sources:
+        try:
+            root = _root(source)
+        except ConfigError:
+            found.append((os.fspath(source), 0, 0, 0))
+            continue
+        for path in _walk(root):
+            try:
+                about = path.stat()
+            except OSError:
+                found.append((str(path), 0, 0, 0))
+            else:
+                found.append((str(path), about.st_mtime_ns, about.st_size, about.st_ino))
+    return tuple(found)
 
 
 def _packs() -> str:
