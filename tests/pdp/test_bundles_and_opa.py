@@ -118,10 +118,11 @@ def test_bundle_that_opa_signed_verifies_here(folder: Path, tmp_path: Path, algo
         load_bundle([signed])
 
 
-@pytest.mark.parametrize("given", [".", "policies"])
+@pytest.mark.parametrize("given", [".", "policies", "above/policies"])
 def test_folder_that_opa_signed_verifies_here(folder: Path, tmp_path: Path, given: str) -> None:
     key = key_pair(tmp_path / "keys")
-    where = folder if given == "." else folder.parent
+    where = {".": folder, "policies": folder.parent}.get(given, folder.parent.parent)
+    given = given.replace("above", folder.parent.name)
     opa("sign", "-b", given, "--signing-key", key.private, "--signing-alg", "ES256", "-o", folder, cwd=where)
     trusted = (BundleKey.from_file(key.public),)
     assert effects(load_bundle([folder], signed_by=trusted)) == EXPECTED

@@ -100,10 +100,11 @@ def _signature(files: Mapping[str, bytes], keys: Keys, root: Path, *, is_trusted
 
 
 def _prefixes(root: Path) -> tuple[str, ...]:
-    """How the signature of a folder may begin its names: as `opa sign` was given the folder."""
+    """How the signature of a folder may begin its names: `opa sign` was given it from somewhere above."""
     if root.is_file():
         return ("",)
-    return (os.path.normpath(root).strip("/") + "/", root.resolve().name + "/", "")
+    parts = root.resolve().parts[1:]
+    return (*("/".join(parts[i:]) + "/" for i in range(len(parts))), "")
 
 
 def _archived(path: str) -> dict[str, bytes]:
