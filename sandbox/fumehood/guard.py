@@ -117,7 +117,7 @@ class Guard:
         self._folders = (*folders, *(key.path for key in keys if key.path), *trusted)
         self._on_pending = on_pending
         opened = partial(open_pdp, isolation=isolation, url=pdp, lock_down=LOCK_DOWN)
-        self._pdp = ReloadablePdp(policies, opened)
+        self._pdp = ReloadablePdp(policies, opened, signed_by=keys)
         self._is_watching, self._is_embedded = reload, pdp is None
         try:
             self._ledger = _opened(ledger, durability)

@@ -19,10 +19,12 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import IO
 
 from fumehood.errors import ConfigError, FumehoodError, Problem
 from fumehood.pdp.bundle import Bundle, load_bundle
+from fumehood.pdp.keys import BundleKey, Keys
 from fumehood.pdp.sources import PolicyFile
 from fumehood.pdp.syntax import Module, module_of
 
@@ -39,10 +41,12 @@ _CODE = (
 
 
 class Loader:
-    """Loads the bundle of *sources* whenever it is asked to. Thread-safe; after a fork it starts anew."""
+    """Loads the bundle of *sources* whenever it is asked to; with *keys*, only if signed with one.
+    Thread-safe; after a fork it starts anew."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self._sources = [_absolute(source) for source in sources]
+    def __init__(self, sources: Sequence[Source], keys: Keys = ()) -> None:
+        each = [_absolute(source) for source in sources]
+        self._asked = {"sources": each, "keys": [asdict(key) for key in keys]}
         self._process: subprocess.Popen[bytes] | None = None
         self._pid = 0
         self._lock = threading.Lock()
@@ -82,7 +86,7 @@ class Loader:
         with self._lock:
             self._start()
             try:
-                self._tell(self._sources)
+                self._tell(self._asked)
                 said = _answer(self._receive())
             except (OSError, EOFError, pickle.UnpicklingError, ValueError) as error:
                 self._end()
@@ -112,7 +116,7 @@ class Loader:
                 pipe.close()
         process.wait()
 
-    def _tell(self, what: list[str]) -> None:
+    def _tell(self, what: object) -> None:
         pipe = _pipe(self._process.stdin if self._process else None)
         pipe.write(json.dumps(what).encode() + b"\n")
         pipe.flush()
@@ -181,14 +185,16 @@ def _answer(data: bytes) -> Bundle | tuple[str, tuple[Problem, ...]]:
 
 
 def serve() -> None:
-    """Answer on standard output for each line of sources on standard input, until that ends."""
+    """Answer on standard output for each line of sources and keys on standard input, until that ends."""
     parsed = _Parsed()
     os.nice(10)  # calls go first
     gc.disable()  # syntax trees are large, have no cycles, and are kept
     for line in sys.stdin.buffer:
         said: object
         try:
-            said = load_bundle(json.loads(line), parse=parsed)
+            asked = json.loads(line)
+            keys = tuple(BundleKey(**key) for key in asked["keys"])
+            said = load_bundle(asked["sources"], signed_by=keys, parse=parsed)
         except ConfigError as error:
             said = (str(error).partition("\n")[0], error.problems)
         except (FumehoodError, OSError) as error:

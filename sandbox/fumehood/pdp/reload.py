@@ -17,6 +17,7 @@ from fumehood.errors import ConfigError, FumehoodError, PdpError
 from fumehood.model import Decision, Pdp, PolicyFacts, PolicyInput
 from fumehood.pdp import sources
 from fumehood.pdp.bundle import Bundle, load_bundle
+from fumehood.pdp.keys import Keys
 from fumehood.pdp.loading import Loader
 from fumehood.pdp.process import Worker
 from fumehood.pdp.workers import WorkerPdp
@@ -41,18 +42,18 @@ class Opened(Protocol):
 class ReloadablePdp:
     """A PDP whose bundle can be replaced. Thread-safe."""
 
-    def __init__(self, given: Sequence[Source], opened: Opened) -> None:
-        """*opened* opens a PDP for a bundle (see `open_pdp`).
+    def __init__(self, given: Sequence[Source], opened: Opened, *, signed_by: Keys = ()) -> None:
+        """*opened* opens a PDP for a bundle (see `open_pdp`); *signed_by* holds for what comes later, too.
 
         Raises:
             ConfigError: the policies cannot be used; and what *opened* raises.
         """
         self._given = tuple(given)
         self._opened = opened
-        self.bundle: Bundle = load_bundle(given)
+        self.bundle: Bundle = load_bundle(given, signed_by=signed_by)
         self._current = opened(self.bundle, spares=())
         self._replaced: tuple[Pdp, ...] = ()
-        self._loader = Loader(given)
+        self._loader = Loader(given, signed_by)
         self._lock = threading.Lock()  # one reload at a time
         self._swap = threading.Lock()
         self._pid = os.getpid()

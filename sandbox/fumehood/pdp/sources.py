@@ -16,7 +16,9 @@ import fumehood_policies
 from fumehood.errors import ConfigError, Problem
 from fumehood.pdp.archive import is_archive
 from fumehood.pdp.keys import Keys
+from fumehood.pdp.manifest import MANIFEST
 from fumehood.pdp.packed import Packed, claimed, is_packed, open_packed
+from fumehood.pdp.signatures import SIGNATURES
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -31,6 +33,7 @@ __all__ = [
 
 MAX_FILE_BYTES = 1 << 20  # what regorus accepts
 _MAX_FILES = 2000
+_ASIDE = (MANIFEST, SIGNATURES)
 _SUFFIXES = (".rego", ".json", ".yaml", ".yml")
 _OURS = re.compile(r"^package[ \t]+fumehood\b", re.MULTILINE)
 _OLD = "Build the bundle anew with this version, `fumehood policy build`; no other policy is in `fumehood`."
@@ -128,7 +131,7 @@ def stamp(sources: Sequence[Source]) -> Stamp:
         except ConfigError:
             found.append((os.fspath(source), 0, 0, 0))
             continue
-        for path in _walk(root):
+        for path in _watched(root):
             try:
                 about = path.stat()
             except OSError:
@@ -136,6 +139,13 @@ def stamp(sources: Sequence[Source]) -> Stamp:
             else:
                 found.append((str(path), about.st_mtime_ns, about.st_size, about.st_ino))
     return tuple(found)
+
+
+def _watched(root: Path) -> Iterable[Path]:
+    """A bundle, or what a folder has that can change what is loaded: signatures and manifest, too."""
+    return (
+        (root,) if root.is_file() else (*_walk(root), *(p for p in map(root.joinpath, _ASIDE) if p.exists()))
+    )
 
 
 def _packs() -> str:
