@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from hypothesis import given
 from hypothesis import strategies as st
 from pdp.certificates import Authority
@@ -20,7 +22,7 @@ from pdp.policies import HEAD, folder_of
 
 from fumehood import Guard
 from fumehood.errors import ConfigError
-from fumehood.pdp import BundleKey, keys_of, load_bundle, pack
+from fumehood.pdp import BundleKey, inspect_sources, jws, keys_of, load_bundle, pack
 from fumehood.pdp.archive import read_archive, write_archive
 from fumehood.pdp.jws import signed
 from fumehood.pdp.signatures import SIGNATURES, SignatureError, sign, verify
@@ -200,6 +202,48 @@ def test_signatures_that_are_none_are_refused(
 ) -> None:
     said = refusal(tmp_path, {**files, SIGNATURES: text}, BundleKey.from_file(key.public))
     assert said.startswith(":.signatures.json:1:1: ")
+
+
+@pytest.mark.parametrize(
+    ("payload", "says"), [(b"{", "not valid JSON"), (b"[]", "not an object"), (b"\xff", "not")]
+)
+def test_what_was_signed_must_be_claims(
+    tmp_path: Path, files: dict[str, bytes], key: KeyPair, payload: bytes, says: str
+) -> None:
+    forged = with_token(files, signed(payload, BundleKey.from_file(key.private)))
+    assert says in refusal(tmp_path, forged, BundleKey.from_file(key.public))
+    path = tmp_path / "bundle.tar.gz"
+    try:
+        inspect_sources([path])  # without a key it is shown, whatever it says
+    except ConfigError as error:
+        assert ".signatures.json" in str(error)
+
+
+def test_data_that_cannot_be_read_is_named(tmp_path: Path, files: dict[str, bytes], key: KeyPair) -> None:
+    broken = {**files, "data.json": b"{"}
+    assert refusal(tmp_path, broken, BundleKey.from_file(key.public)).startswith(
+        ":data.json:1:1: cannot be read"
+    )
+
+
+def test_key_of_another_kind_signs_nothing(tmp_path: Path) -> None:
+    pem = serialization.Encoding.PEM
+    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    closed = (serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"secret"))
+    for private, how, says in (
+        (ed25519.Ed25519PrivateKey.generate(), plain, "RSA, ECDSA or a secret"),
+        (ec.generate_private_key(ec.SECP256K1()), plain, "secp256k1 is not one of"),
+        (ec.generate_private_key(ec.SECP256R1()), closed, "without a password"),
+    ):
+        text = private.private_bytes(pem, *how).decode()
+        with pytest.raises(ConfigError, match=says):
+            signed(b"{}", BundleKey(text))
+        public = private.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+        if how is plain:
+            with pytest.raises(ConfigError, match=says):
+                jws.verified("a.b.c", BundleKey(public.decode()))
+    with pytest.raises(ConfigError, match="an RSA key, and ES256 is not for RSA"):
+        signed(b"{}", BundleKey.from_file(key_pair(tmp_path, "RS256").private, algorithm="ES256"))
 
 
 def test_every_flipped_bit_of_the_token_is_noticed(

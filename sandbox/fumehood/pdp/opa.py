@@ -30,7 +30,7 @@ __all__ = ["OpaPdp"]
 _DECISION = "/v1/data/fumehood/main/decision?strict-builtin-errors=true"
 _LONGEST_ID = 256
 _SHOWN = 200  # characters of an answer that nobody understands
-_RETRY_S = 1.0
+_RETRY_S = 0.2
 
 
 class OpaPdp:
