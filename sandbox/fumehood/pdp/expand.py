@@ -13,7 +13,7 @@ from typing import cast
 
 from fumehood.pdp.syntax import Module, Node, kind_of
 
-__all__ = ["REPLACED", "expanded"]
+__all__ = ["REPLACED", "Replacement", "expanded"]
 
 Replacement = tuple[int, int, str]  # from byte, to byte, the text instead
 
@@ -26,10 +26,14 @@ REPLACED: Mapping[str, str] = {
 
 
 def expanded(module: Module, more: Iterable[Replacement] = ()) -> str:
-    """The text of *module* for the embedded engine; lines keep their numbers. *more* is replaced as well."""
+    """The text of *module* for the embedded engine; lines keep their numbers. *more* is replaced as well,
+    and where it holds others of the replacements they fall away."""
     parts: list[bytes] = []
     at = 0
-    for start, end, instead in sorted({*_names(module), *_collections(module), *more}):
+    found = {*_names(module), *_collections(module), *more}
+    for start, end, instead in sorted(found, key=lambda one: (one[0], -one[1])):
+        if start < at:  # inside of the one before
+            continue
         parts += (module.encoded[at:start], instead.encode())
         at = end
     return b"".join([*parts, module.encoded[at:]]).decode()
