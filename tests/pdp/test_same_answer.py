@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from host import require
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pdp.documents import as_input
@@ -74,6 +75,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
+    require("opa")
     with running_opa() as url:
         found = Server(url)
         yield found

@@ -65,11 +65,11 @@ class Split:
             group = members.get(rule.ref.start)
             (apart if group is not None and group.is_alone else stay).append(_blank(module, rule.start, end))
         if stay or not apart:
-            yield module.file.name, expanded(module, [*heads, *apart])
+            yield module.file.name, expanded(module, heads, instead=apart)
         if apart:
             start, end, lines = _blank(module, 0, starts[0])
             package = (start, end, f"package {ENTRY}{lines}")
-            yield module.file.name, expanded(module, [package, *heads, *stay])
+            yield module.file.name, expanded(module, heads, instead=[package, *stay])
 
 
 def _blank(module: Module, start: int, end: int) -> Replacement:
