@@ -12,7 +12,7 @@ from pdp.documents import as_input, asked, document
 from pdp.engines import said
 from pdp.policies import folder_of
 
-from fumehood.errors import ConfigError
+from fumehood.errors import ConfigError, PdpError
 from fumehood.model import Phase
 from fumehood.pdp import Bundle, load_bundle, open_pdp, sources
 from fumehood.pdp.expand import expanded
@@ -197,7 +197,7 @@ def test_too_many_tools_leave_everything_whole() -> None:
     assert split([module("\n".join(many[1:]))], {"x": ("deny",)}).groups
     more = module("\n".join(many))
     whole = split([more], {"x": ("deny",)})
-    assert (whole.groups, whole.rules, whole.heads(more)) == ((), {"x": ("deny",)}, [])
+    assert (whole.groups, whole.rules, whole.members) == ((), {"x": ("deny",)}, {})
 
 
 def test_thousand_rules_for_two_hundred_tools_ask_five_each(tmp_path: Path) -> None:
@@ -207,8 +207,42 @@ def test_thousand_rules_for_two_hundred_tools_ask_five_each(tmp_path: Path) -> N
     entry, index = entry_module(parts)
     name = index.names[index.number("execute_tool", "t7")].rpartition(".")[2]
     (asking,) = (block for block in entry.split("\n\n") if block.startswith(f"{name} := "))
-    assert asking.count("data.policies.x.deny__") == 1
+    assert asking.count("x__deny__") == 1
     assert index.number("execute_tool", "nobody") == index.number("execute_tool", "")
-    texts = expanded(found, parts.heads(found))
-    assert texts.count("deny__7 contains") == 5
-    assert texts.count("\n") == found.file.text.count("\n")
+    (_, rest), (_, alone) = parts.texts(found)
+    assert "contains" not in rest
+    assert alone.count("x__deny__7 contains") == 5
+    assert rest.count("\n") == alone.count("\n") == found.file.text.count("\n")
+
+
+def test_error_names_the_file_and_the_line_where_the_author_wrote_it(tmp_path: Path) -> None:
+    rules = (
+        '# A remark.\npermit if call.tool == "read"\n\n'
+        'deny contains "alone" if {\n\tcall.tool == "a"\n\tabs(call.args.n) > 1\n}\n\n'
+        'deny contains "not" if {\n\tcall.tool == "b"\n\t_is_big(call.args.n)\n}\n\n'
+        "_is_big(n) if abs(n) > 1\n"
+    )
+    pdp = open_pdp(
+        load_bundle([folder_of(tmp_path / "p", x=HEAD.format(name="x") + rules)]), isolation="thread"
+    )
+    for tool, line in (("a", 11), ("b", 19)):
+        with pytest.raises(PdpError, match=rf"p/x\.rego:{line}:"):
+            pdp.evaluate(asked(tool, {"n": "text"}))
+    assert pdp.evaluate(asked("read", {"n": "text"})).is_permit
+
+
+def test_definition_that_means_something_in_its_own_file_only_stays_there(tmp_path: Path) -> None:
+    """Aliases of the input, helpers, and a local name that looks like a helper."""
+    text = (
+        "package policies.{0}\n\nimport data.fumehood.call\nimport input.subject.id as {1}\n\n"
+        'permit if {{ call.tool == "{0}"; {1} == "bot"; _ok(call.tool) }}\n\n_ok(x) if x == "{0}"\n'
+    )
+    folder = folder_of(tmp_path / "p", x=text.format("x", "who"), y=text.format("y", "who"))
+    folder_of(
+        folder,
+        z=text.format("z", "who")
+        .replace("input.subject.id", "input.resource.type")
+        .replace('"bot"', '"tool"'),
+    )
+    pdp = open_pdp(load_bundle([folder]), isolation="thread")
+    assert [pdp.evaluate(asked(tool)).is_permit for tool in ("x", "y", "z", "q")] == [True, True, True, False]

@@ -6,6 +6,7 @@ published list (docs/engine-differences.md) or a failure; hypothesis then makes 
 
 from __future__ import annotations
 
+import faulthandler
 import http.client
 import json
 import random
@@ -17,6 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from host import require
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pdp.documents import as_input
@@ -73,6 +75,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
+    require("opa")
     with running_opa() as url:
         found = Server(url)
         yield found
@@ -139,6 +142,7 @@ def test_engines_agree_about_two_thousand_pairs(server: Server, tmp_path: Path) 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(1, 11))
 def test_engines_agree_about_a_hundred_thousand_pairs(part: int, server: Server, tmp_path: Path) -> None:
+    faulthandler.dump_traceback_later(1800, exit=True)  # instead of the time that other tests have
     found = fuzz(10_000, server, tmp_path / "policies", seed=part << 33)
     assert found["pairs"] >= 10_000
     assert set(found) - {"accepted", "refused", "pairs"} <= LISTED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import threading
 from pathlib import Path
@@ -52,6 +53,7 @@ def decide(pdp: Pdp, count: int) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("isolation", ["worker", "thread"])
 def test_million_decisions_are_right_and_cost_no_memory(isolation: str) -> None:
+    faulthandler.dump_traceback_later(1800, exit=True)  # instead of the time that other tests have
     pdp = open_pdp(load_bundle("refund"), isolation=isolation)  # type: ignore[arg-type]
     pids = [os.getpid(), *(pdp.pids() if isinstance(pdp, WorkerPdp) else ())]
     assert decide(pdp, DECISIONS // 5) == []

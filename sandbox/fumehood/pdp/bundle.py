@@ -12,7 +12,6 @@ from fumehood.canonical import JSON
 from fumehood.errors import ConfigError, Problem
 from fumehood.model import PolicyFacts
 from fumehood.pdp import combine, gate, sources
-from fumehood.pdp.expand import expanded
 from fumehood.pdp.gate.data import gather
 from fumehood.pdp.index import Index, entry_module, split
 from fumehood.pdp.keys import Keys
@@ -115,7 +114,7 @@ def _embedded(verdict: gate.Verdict) -> tuple[tuple[tuple[str, str], ...], Index
     library = [(file.name, file.text) for file in (*sources.library(), *sources.embedded_library())]
     parts = split(verdict.modules, verdict.rules)
     entry, index = entry_module(parts)
-    written = ((m.file.name, expanded(m, parts.heads(m))) for m in verdict.modules)
+    written = (text for module in verdict.modules for text in parts.texts(module))
     return (*library, *written, ("fumehood/entry.rego", entry)), index
 
 

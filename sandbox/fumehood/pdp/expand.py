@@ -8,12 +8,13 @@ alias is always the import. Built-ins that regorus does differently become funct
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 from fumehood.pdp.syntax import Module, Node, kind_of
 
-__all__ = ["REPLACED", "expanded"]
+__all__ = ["REPLACED", "Replacement", "expanded"]
 
 Replacement = tuple[int, int, str]  # from byte, to byte, the text instead
 
@@ -25,12 +26,22 @@ REPLACED: Mapping[str, str] = {
 }
 
 
-def expanded(module: Module, more: Iterable[Replacement] = ()) -> str:
-    """The text of *module* for the embedded engine; lines keep their numbers. *more* is replaced as well."""
+def expanded(module: Module, more: Iterable[Replacement] = (), *, instead: Sequence[Replacement] = ()) -> str:
+    """The text of *module* for the embedded engine; lines keep their numbers. *more* is replaced as well.
+
+    *instead*, in order, are whole parts of the text: nothing inside of them is replaced.
+    """
+    starts = [start for start, _, _ in instead]
+
+    def is_inside(one: Replacement) -> bool:
+        at = bisect_right(starts, one[0]) - 1
+        return at >= 0 and one[0] < instead[at][1]
+
+    found = (one for one in {*_names(module), *_collections(module), *more} if not is_inside(one))
     parts: list[bytes] = []
     at = 0
-    for start, end, instead in sorted({*_names(module), *_collections(module), *more}):
-        parts += (module.encoded[at:start], instead.encode())
+    for start, end, text in sorted([*found, *instead]):
+        parts += (module.encoded[at:start], text.encode())
         at = end
     return b"".join([*parts, module.encoded[at:]]).decode()
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from fumehood.pdp.combine import ENTRY, PERMITS, PHASES, PUBLIC
+from fumehood.pdp.expand import Replacement, expanded
 from fumehood.pdp.syntax import Body, Module, Node, Rule, kind_of, ref_of
 
 __all__ = ["Index", "Split", "entry_module", "split"]
@@ -32,26 +33,48 @@ Tools = frozenset[str]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Definitions of one rule that apply to the same `tools`; `name` is what they are called instead."""
+    """Definitions of one rule that apply to the same `tools`; `name` is what they are called instead.
+
+    `is_alone`: they name nothing of their package, and are written into the package of the entry points:
+    the embedded engine looks at every file where one package names another.
+    """
 
     package: str
     rule: str
     name: str
     tools: Tools
+    is_alone: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """What the analysis found: `groups`, and for each file the heads to be renamed: {offset: (old, new)}."""
+    """What the analysis found: `groups`, and for each file its definitions (by offset) that are in one."""
 
     groups: tuple[Group, ...]
-    renamed: Mapping[str, Mapping[int, tuple[str, str]]]
+    members: Mapping[str, Mapping[int, Group]]
     rules: Mapping[str, tuple[str, ...]]  # package → rules that some definition is left of
 
-    def heads(self, module: Module) -> list[tuple[int, int, str]]:
-        """The heads of *module* to be written otherwise: (start, end, text)."""
-        found = self.renamed.get(module.file.name, {})
-        return [(start, start + len(old), new) for start, (old, new) in found.items()]
+    def texts(self, module: Module) -> Iterator[tuple[str, str]]:
+        """*module* for the embedded engine, (name, text): what stays in its package, and what is alone."""
+        members = self.members.get(module.file.name, {})
+        heads = [(start, start + len(group.rule), group.name) for start, group in members.items()]
+        stay: list[Replacement] = []
+        apart: list[Replacement] = []
+        starts = [rule.start for rule in module.rules]
+        for rule, end in zip(module.rules, [*starts[1:], len(module.encoded)], strict=True):
+            group = members.get(rule.ref.start)
+            (apart if group is not None and group.is_alone else stay).append(_blank(module, rule.start, end))
+        if stay or not apart:
+            yield module.file.name, expanded(module, heads, instead=apart)
+        if apart:
+            start, end, lines = _blank(module, 0, starts[0])
+            package = (start, end, f"package {ENTRY}{lines}")
+            yield module.file.name, expanded(module, heads, instead=[package, *stay])
+
+
+def _blank(module: Module, start: int, end: int) -> Replacement:
+    """The lines between, empty."""
+    return start, end, "\n" * module.encoded.count(b"\n", start, end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +95,11 @@ _PHASE_NUMBER = {phase: number for number, phase in enumerate(PHASES)}
 def split(modules: Sequence[Module], rules: Mapping[str, Sequence[str]]) -> Split:
     """Find the definitions that apply to few tools. *rules*: package → its public rules."""
     used = {name for module in modules for name in _used(module)}
-    groups: dict[tuple[str, str, Tools], Group] = {}
-    renamed: dict[str, dict[int, tuple[str, str]]] = {}
+    own: dict[str, set[str]] = {}
+    for module in modules:
+        own.setdefault(module.package[-1], set()).update(rule.name for rule in module.rules)
+    groups: dict[tuple[str, str, Tools, bool], Group] = {}
+    members: dict[str, dict[int, Group]] = {}
     left: dict[str, set[str]] = {}
     for module in modules:
         package = module.package[-1]
@@ -84,12 +110,21 @@ def split(modules: Sequence[Module], rules: Mapping[str, Sequence[str]]) -> Spli
             if tools is None:
                 left.setdefault(package, set()).add(rule.name)
                 continue
-            key = (package, rule.name, tools)
-            group = groups.setdefault(key, Group(*key[:2], f"{rule.name}__{len(groups)}", tools))
-            renamed.setdefault(module.file.name, {})[rule.ref.start] = (rule.name, group.name)
+            is_alone = _is_alone(module, rule, own[package])
+            key = (package, rule.name, tools, is_alone)
+            name = f"{package}__{rule.name}__{len(groups)}" if is_alone else f"{rule.name}__{len(groups)}"
+            group = groups.setdefault(key, Group(package, rule.name, name, tools, is_alone))
+            members.setdefault(module.file.name, {})[rule.ref.start] = group
     if sum(len(group.tools) for group in groups.values()) > _MAX_ITEMS:
         return Split((), {}, {name: tuple(found) for name, found in rules.items()})
-    return Split(tuple(groups.values()), renamed, {name: tuple(sorted(left[name])) for name in sorted(left)})
+    return Split(tuple(groups.values()), members, {name: tuple(sorted(left[name])) for name in sorted(left)})
+
+
+def _is_alone(module: Module, rule: Rule, own: set[str]) -> bool:
+    """Whether *rule* means the same in another package."""
+    bound = {imported.alias for imported in module.imports if imported.path[:1] != ("data",)}
+    is_below = b"\n" in module.encoded[: module.rules[0].start]
+    return is_below and not any(ref.root in own or ref.root in bound for _, ref in rule.references())
 
 
 def tools_of(module: Module, rule: Rule) -> Tools | None:
@@ -207,7 +242,7 @@ def _entry(name: str, phase: str, groups: Sequence[Group]) -> str:
 
 def _items(group: Group) -> str:
     """A group is what its definitions are: true or undefined, or a set."""
-    path = f"data.policies.{group.package}.{group.name}"
+    path = group.name if group.is_alone else f"data.policies.{group.package}.{group.name}"
     return f"[true | {path}]" if group.rule in PERMITS else path
 
 
