@@ -117,7 +117,7 @@ def test_deadline_cannot_be_stretched(serve: Callable[[socket.socket], None]) ->
         with pytest.raises(PdpError) as raised:
             transport.post("/", body, within_s=DEADLINE_S)
         assert raised.value.code == "pdp_timeout"
-        assert time.monotonic() - began < DEADLINE_S + 1
+        assert time.monotonic() - began < DEADLINE_S + 3
         transport.close()
 
 
@@ -160,7 +160,7 @@ def test_name_that_is_not_found_in_time_costs_the_deadline(monkeypatch: pytest.M
     with pytest.raises(PdpError) as raised:
         transport.post("/", b"{}", within_s=DEADLINE_S)
     assert raised.value.code == "pdp_timeout"
-    assert time.monotonic() - began < DEADLINE_S + 1
+    assert time.monotonic() - began < DEADLINE_S + 3
     never.set()
 
 
