@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     )
     from fumehood.guard import Guard
     from fumehood.model import Annotations, Decision, Kind, Reason, Risk
+    from fumehood.pdp import BundleKey, OpaServer
 
 __all__ = [
     "Annotations",
     "Approval",
     "BindError",
+    "BundleKey",
     "ConfigError",
     "ConfinementError",
     "Decision",
@@ -40,6 +42,7 @@ __all__ = [
     "JobFailed",
     "Kind",
     "LedgerError",
+    "OpaServer",
     "PdpError",
     "Reason",
     "Risk",
@@ -50,9 +53,11 @@ __all__ = [
 _HOME = {
     "Annotations": "model",
     "Approval": "approval",
+    "BundleKey": "pdp",
     "Decision": "model",
     "Guard": "guard",
     "Kind": "model",
+    "OpaServer": "pdp",
     "Reason": "model",
     "Risk": "model",
 }

@@ -19,7 +19,7 @@ from typing import Protocol, cast
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from fumehood.canonical import JSON, canonical, digest, escape, mac, parse
+from fumehood.canonical import JSON, canonical, digest, escape, mac, parse, require_small
 from fumehood.errors import BindError, ConfigError
 from fumehood.model import (
     Annotations,
@@ -98,6 +98,7 @@ def bind_model(schema: type[BaseModel], arguments: Mapping[str, object]) -> Boun
     Raises:
         BindError: names the argument by JSON Pointer and says what to declare instead.
     """
+    require_small(arguments)
     try:
         first = schema.model_validate(dict(arguments))
         args = canonical(_dump(first))
@@ -131,6 +132,7 @@ def bind_plain(arguments: Mapping[str, object]) -> Bound:
     Raises:
         BindError: something in them is not.
     """
+    require_small(arguments)
     args = canonical(dict(arguments))
     return Bound(args, parse(args))
 

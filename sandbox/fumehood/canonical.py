@@ -12,6 +12,7 @@ import hmac
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import cast
 
 import rfc8785
@@ -31,6 +32,7 @@ __all__ = [
     "mac",
     "parse",
     "require_plain",
+    "require_small",
 ]
 
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
@@ -38,6 +40,7 @@ JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 MAX_DEPTH = 64  # regorus accepts about 128; half of that leaves room for the envelope
 MAX_DOCUMENT_BYTES = 1 << 20
 _MAX_INT = 2**53
+_LEAF_BYTES = 9  # at least, with its provenance: `1,` and `"/":[],`
 _INDEX = re.compile(r"(?:0|[1-9][0-9]{0,8})\Z")  # RFC 6901: no leading zeros, no other digits
 
 
@@ -58,6 +61,38 @@ def require_plain(value: object) -> None:
         BindError: with the pointer of the first place that is not.
     """
     _check(value, "", 0)
+
+
+def require_small(value: object) -> None:
+    """Nothing, if a policy input with the arguments *value* may have at most MAX_DOCUMENT_BYTES.
+
+    It is looked at before anything else is done with arguments, because a million values cost minutes
+    further on: what is certain is counted, and what is no plain JSON is not looked into.
+
+    Raises:
+        BindError: it is larger for certain.
+    """
+    left = MAX_DOCUMENT_BYTES
+    stack: list[object] = [dict(value) if isinstance(value, Mapping) else value]
+    seen: set[int] = set()
+    while stack:
+        here = stack.pop()
+        if isinstance(here, list | tuple | dict):
+            if len(here) * _LEAF_BYTES > left:
+                left = -1
+            elif id(here) not in seen:  # what holds itself is found elsewhere
+                seen.add(id(here))
+                stack.extend(here.values() if isinstance(here, dict) else here)
+                left -= (
+                    2 * sum(len(key) for key in here if isinstance(key, str)) if isinstance(here, dict) else 0
+                )
+        else:
+            left -= _LEAF_BYTES + (len(here) if isinstance(here, str) else 0)
+        if left < 0:
+            raise BindError(
+                f"the arguments are too large: a policy input has at most {MAX_DOCUMENT_BYTES} bytes, and "
+                "each value takes some; write what is large to a file and pass its path"
+            )
 
 
 def parse(text: str | bytes) -> JSON:

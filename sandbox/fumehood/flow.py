@@ -111,7 +111,7 @@ def evaluated(call: ToolCall, bound: Bound) -> Flow[tuple[PolicyInput | None, De
         text = f"the policy wants {call.tool.name} confined, and this tool runs in the agent's own process"
         remedy = "Its developer can let it run confined: @guard.tool(confined=True)."
         reason = Reason("cannot_confine", text, remedy)
-        return document, Decision.deny_with(reason, revision=decision.revision, rules=decision.rules)
+        return document, decision.refused(reason)
     return document, decision
 
 

@@ -17,6 +17,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial, update_wrapper
 from types import TracebackType
@@ -25,12 +26,14 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, cast, 
 from fumehood.approval import Approval, State
 from fumehood.binding import Body
 from fumehood.display import inert
-from fumehood.errors import ConfigError, Denied
+from fumehood.errors import ConfigError, Denied, LedgerError
 from fumehood.flow import adrive, drive, enforce
 from fumehood.functions import FunctionBody, FunctionTool, tool_of
 from fumehood.ledger import Ledger, default_path, open_ledger, this_process
-from fumehood.model import Annotations, Decision, Pdp, Runs
-from fumehood.pdp import Bundle, load_bundle, open_pdp
+from fumehood.log import logger
+from fumehood.model import Annotations, Decision, Pdp, Runs, Session, Subject
+from fumehood.pdp import Bundle, BundleKey, OpaServer, keys_of, open_pdp, server_of
+from fumehood.pdp.reload import ReloadablePdp, watch
 from fumehood.redaction import redacted_args
 from fumehood.sessions import OpenSession, Sessions, current_session
 from fumehood.shell import CallShell, Hands, current_call
@@ -45,10 +48,15 @@ __all__ = ["Guard", "current_call"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
+Trusted = BundleKey | str | os.PathLike[str] | Iterable[BundleKey | str | os.PathLike[str]] | None
+
 BODY_THREADS = 64
 HAND_THREADS = 4
 MAX_DEFINITIONS = 1024
 _PLACE = frozenset({"profile", "env", "timeout_s", "read", "write", "limits"})
+_NO_RELOAD = (
+    "policies are reloaded by the embedded engine only; at an OPA server open a new Guard for new ones"
+)
 LOCK_DOWN = "fumehood.confine.pdp:lock_down"  # how the policy worker confines itself
 
 
@@ -56,15 +64,19 @@ class Guard:
     """Decides, holds, confines and records every tool call that goes through it.
 
     Args:
-        policies: folders, or names of packs (a name without "/" is a pack, never a folder).
+        policies: folders, bundles (.tar.gz), or names of packs (a name without "/" is always a pack).
         ledger: a path or an open ledger; else $FUMEHOOD_LEDGER, else the XDG state folder.
         isolation: where the embedded engine runs: "worker" (confined processes) or "thread".
         tier: the least confinement accepted for code: "full", or "no-userns" for hosts that
             forbid user namespaces.
         unattended: "wait" holds a call until a person decides; "deny" answers `nobody_to_ask`.
-        pdp: the URL of an OPA server that decides instead of the embedded engine.
+        pdp: the OPA server that decides instead of the embedded engine: its URL, or an `OpaServer` with
+            certificates, a token, a deadline. "unix:///path" is a Unix socket.
+        signed_by: the keys that have signed the policies: a `BundleKey`, the path of a public key, or a list
+            of them. A folder or bundle that none of them has signed, whole, is refused.
         agent: the agent's name where a conversation was not given one.
         on_pending: called with each `Approval` that begins to wait (on a thread of the guard's).
+        reload: look for changed policy files and decide by them, once they pass the gate, without a restart.
         durability: "process" survives a crash of every process, "power" a loss of power as well.
 
     Raises:
@@ -82,23 +94,31 @@ class Guard:
         isolation: Literal["worker", "thread"] = "worker",
         tier: Literal["full", "no-userns"] = "full",
         unattended: Literal["wait", "deny"] = "wait",
-        pdp: str | None = None,
+        pdp: str | OpaServer | None = None,
+        signed_by: Trusted = None,
         agent: str = "agent",
         on_pending: Callable[[Approval], None] | None = None,
         durability: Literal["process", "power"] = "process",
+        reload: bool = False,
     ) -> None:
         _one_of("isolation", isolation, ("worker", "thread"))
         _one_of("tier", tier, ("full", "no-userns"))
         _one_of("unattended", unattended, ("wait", "deny"))
+        if reload and pdp is not None:
+            raise ConfigError(_NO_RELOAD)
         if not policies:
             raise ConfigError(
                 'a guard needs policies: Guard("./policies") or the name of a pack: Guard("refund")'
             )
         self.tier = tier
-        self.bundle: Bundle = load_bundle(policies)
-        self._folders = tuple(_folder(p) for p in policies if _is_folder(p))
+        keys = keys_of(signed_by)
+        folders = [_folder(p) for p in policies if _is_folder(p)]
+        trusted = server_of(pdp).files if pdp is not None else ()
+        self._folders = (*folders, *(key.path for key in keys if key.path), *trusted)
         self._on_pending = on_pending
-        self._pdp = open_pdp(self.bundle, isolation=isolation, url=pdp, lock_down=LOCK_DOWN)
+        opened = partial(open_pdp, isolation=isolation, url=pdp, lock_down=LOCK_DOWN)
+        self._pdp = ReloadablePdp(policies, opened, signed_by=keys)
+        self._is_watching, self._is_embedded = reload, pdp is None
         try:
             self._ledger = _opened(ledger, durability)
         except BaseException:
@@ -125,6 +145,7 @@ class Guard:
         )
         self._jobs = Jobs(self._ledger)
         self._unwatch = self._ledger.watch(self._look)
+        self._unwatch_policies = watch(self._pdp, self._policies_changed) if self._is_watching else None
 
     # --- sessions ---
 
@@ -296,18 +317,37 @@ class Guard:
         return self._pdp
 
     @property
+    def bundle(self) -> Bundle:
+        """The policies that decide now."""
+        return self._pdp.bundle
+
+    def reload(self) -> str:
+        """Read the policies again and decide by them from the next call on; the revision that decides now.
+
+        Calls that wait for a person are decided again afterwards, and go on where the decision is the same.
+
+        Raises:
+            ConfigError: they are refused; those in use stay. Recorded and logged, too.
+        """
+        if not self._is_embedded:
+            raise ConfigError(_NO_RELOAD)
+        return self._pdp.reload(self._policies_changed)
+
+    @property
     def jobs(self) -> Jobs:
         """The confined processes that run now; a stop ends them (for adapters)."""
         return self._jobs
 
     @property
     def protected_paths(self) -> tuple[str, ...]:
-        """Paths that no confined code may ever write: the ledger's and the policies' (for adapters)."""
+        """Paths that no confined code may ever write: the ledger's, the policies' (for adapters)."""
         return (*self._folders, self._ledger.path, f"{self._ledger.path}.leases")
 
     def close(self) -> None:
         """End the engine's workers and close the ledger. Waiting calls are cancelled."""
         self._unwatch()
+        if self._unwatch_policies is not None:
+            self._unwatch_policies()
         self._hands.waiters.give_up()
         self._hands.threads.shutdown(wait=False)
         self._hands.bodies.shutdown(wait=False)
@@ -405,6 +445,13 @@ class Guard:
         sys.stderr.flush()
         if self._on_pending is not None:
             self._on_pending(approval)
+
+    def _policies_changed(self, kind: str, summary: str) -> None:
+        """A line in the log and an event in the record: nobody is to wonder which policies decide."""
+        say = logger().error if kind == "policy_refused" else logger().info
+        say(kind, said=summary)
+        with suppress(LedgerError):  # calls find out for themselves
+            self._ledger.note(Session("policies", Subject("fumehood")), kind, summary)
 
     def _look(self) -> None:
         self._hands.waiters.look()

@@ -7,7 +7,7 @@ point answers a *decision* with an *effect*, *reasons* and *obligations*. Times 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -188,6 +188,7 @@ class Decision:
     obligations: tuple[Obligation, ...] = ()
     revision: str = ""  # "sha256:…" of the bundle
     rules: tuple[str, ...] = ()
+    decision_id: str = field(default="", compare=False)  # in the decision log of an OPA server
 
     @property
     def is_permit(self) -> bool:
@@ -217,6 +218,10 @@ class Decision:
         """The reasons as one line for the agent: fixed text only, never `detail`."""
         parts = [_sentence(r.text, r.remedy) for r in self.reasons]
         return "; ".join(parts) or f"the decision is {self.effect.value}"
+
+    def refused(self, *reasons: Reason) -> Decision:
+        """This decision turned into a denial for *reasons*; what was decided, and where, stays on it."""
+        return replace(self, effect=Effect.DENY, reasons=reasons, obligations=())
 
     def same_as(self, other: Decision) -> bool:
         """True if effect, reasons and obligations are equal (rules and revision may differ)."""
@@ -256,7 +261,7 @@ def understood(decision: Decision) -> Decision:
         )
         for o in strange
     )
-    return Decision(Effect.DENY, reasons, revision=decision.revision, rules=decision.rules)
+    return decision.refused(*reasons)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,11 +341,15 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class PolicyInput:
-    """One policy input document (UTF-8 JSON, AuthZEN shape), ready for a PDP."""
+    """One policy input document (UTF-8 JSON, AuthZEN shape), ready for a PDP.
+
+    `revision` is that of the policies for which it was put together; "" if any will do.
+    """
 
     phase: Phase
     tool: str
     body: bytes
+    revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)

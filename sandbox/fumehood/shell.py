@@ -17,7 +17,7 @@ from concurrent.futures import Executor, Future, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -120,7 +120,7 @@ class CallShell:
         call, facts = wish.call, self.hands.pdp.facts
         past = self.hands.ledger.past(call.session, with_history=facts.reads_history)
         args = parse(call.args)
-        return execute_document(
+        document = execute_document(
             call,
             at=self.hands.clock(),
             history=past.history if facts.reads_history else None,
@@ -128,6 +128,7 @@ class CallShell:
             provenance=self.session.provenance(args, call.tool, wish.bound.defaults),
             normalised=normalised(args, cwd=_cwd(call)),
         )
+        return replace(document, revision=facts.revision)
 
     def _assemble_result(self, wish: wishes.AssembleResult) -> PolicyInput | None:
         if not self.hands.pdp.facts.has_result_rules:

@@ -41,6 +41,8 @@ def asked(tool: str = "read", args: Mapping[str, JSON] | None = None, **more: ob
 
 
 def as_input(content: Mapping[str, JSON]) -> PolicyInput:
+    """For a document that is damaged: the tool that was meant does not matter then."""
     phase = Phase(content["action"]["name"])  # type: ignore[index,call-overload]
-    tool = str(content["resource"]["id"])  # type: ignore[index,call-overload]
+    resource = content.get("resource")
+    tool = str(resource.get("id")) if isinstance(resource, dict) else ""
     return PolicyInput(phase, tool, json.dumps(content, ensure_ascii=False).encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from fumehood.canonical import JSON
@@ -14,7 +14,7 @@ from fumehood.model import Decision, Pdp, PolicyInput
 from fumehood.pdp import Bundle, open_pdp
 
 #: Ids of docs/engine-differences.md.
-LISTED = frozenset({"built-in-error", "object-set-order", "printed-values", "opa-compiler"})
+LISTED = frozenset({"built-in-error", "printed-values", "opa-compiler"})
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,22 @@ def _difference(embedded: Pdp, server: Pdp, asked: PolicyInput) -> Difference | 
     here, there = said(embedded, asked), said(server, asked)
     if here == there:
         return None
-    return Difference("built-in-error" if "pdp_error" in (here, there) else "", asked, here, there)
+    return Difference(listed(here, there), asked, here, there)
+
+
+def listed(here: Decision | str, there: Decision | str) -> str:
+    """The id of the published difference that this is; "" for none."""
+    if "pdp_error" in (here, there):
+        return "built-in-error"
+    if isinstance(here, Decision) and isinstance(there, Decision) and plain(here) == plain(there):
+        return "printed-values"
+    return ""
+
+
+def plain(decision: Decision) -> Decision:
+    """*decision* without the texts that only people read."""
+    reasons = {replace(reason, detail=None) for reason in decision.reasons}
+    return replace(decision, reasons=tuple(sorted(reasons, key=repr)))
 
 
 def said(pdp: Pdp, asked: PolicyInput) -> Decision | str:

@@ -143,6 +143,65 @@ BAD = [
     after("print", "_t if print(1)", "`print` is refused", column=7),
     after("sprintf_d", '_t := sprintf("%d", [1])', "constant format of %v", column=15),
     after("sprintf_dynamic", "_t := sprintf(input.f, [1])", "constant format of %v", column=15),
+    after(
+        "sprintf_compared",
+        'deny contains "x" if sprintf("%v", [call.args.n]) == "1"',
+        "must decide nothing",
+        column=22,
+    ),
+    after("sprintf_helper", '_t := sprintf("%v", [call.tool])', "must decide nothing", column=7),
+    after(
+        "sprintf_key",
+        'limit contains {"key": sprintf("%v", [call.tool]), "max": 1, "per_s": 1}',
+        "must decide nothing",
+    ),
+    after(
+        "sprintf_digits",
+        'deny contains "x" if contains(sprintf("%v", [call.args]), "e+")',
+        "must decide nothing",
+    ),
+    after(
+        "sprintf_set",
+        'deny contains "x" if contains(sprintf("%v", [call.args]), "set")',
+        "must decide nothing",
+    ),
+    after(
+        "every_matched",
+        "_t if { every x in call.args.l { x = 1 } }",
+        "`x` of `every` is matched here",
+        column=34,
+    ),
+    after(
+        "every_matched_list",
+        "_t if { every k, x in call.args.l { [k, x] = [0, 1] } }",
+        "`k` of `every` is matched",
+        column=37,
+    ),
+    after(
+        "every_matched_within",
+        "_t if { every x in [1] { count([1 | x = 2]) == 1 } }",
+        "`x` of `every` is matched",
+        column=37,
+    ),
+    after(
+        "every_walked",
+        '_t if { every x in [1] { walk(["q"], [_, x]) } }',
+        "`x` of `every` is matched",
+        column=26,
+    ),
+    after(
+        "order_set",
+        'deny contains "x" if call.args.o < {1}',
+        "may ask if a set is less than an object",
+        column=22,
+    ),
+    after("order_set_named", "_t if { x := {1}; call.args.o >= x }", "may ask if a set is less", column=19),
+    after("order_set_rule", '_t if call.args.o < _s\n_s contains "a"', "may ask if a set is less", column=7),
+    after("order_set_inside", "_t if [call.args.o] < [{1}]", "may ask if a set is less", column=7),
+    after("order_set_argument", "_f(x, y) if x < y", "may ask if a set is less", column=13),
+    after("order_targets", "_t if call.args.o < call.targets", "may ask if a set is less", column=7),
+    after("order_sort", "_t := sort([{1}, call.args.o])", "`sort` of what may hold sets", column=7),
+    after("order_max", "_t := max({{1}, call.args.o})", "`max` of what may hold sets", column=7),
     after("sprintf_count", '_t := sprintf("%v %v", [1])', "needs a list of 2 values", column=15),
     after("sprintf_list", '_t := sprintf("%v", input.l)', "needs a list of 1 values", column=15),
     after("upper", "_t := upper(input.a)", "`upper` is refused", column=7),
@@ -171,6 +230,12 @@ BAD = [
     after("some_unused", "_t if { some x; input.a }", "`x` is declared and never used", column=14),
     after("union_first", '_t if { _s | {"a"} == input.l }\n_s contains "b"', "set comprehension to OPA"),
     after("value_alone", "_t if { input.a, input.b }", "this value stands alone"),
+    after("trial_type", '_t if abs("text") == 1', "expects numeric argument", column=12),
+    after("trial_conflict", "_t := 1\n\n_t := 2", "the policy engine refuses it", line=3),
+    after(
+        "trial_division", "_t if 1 / (count(call.args) - count(call.args)) == 1", "divide by zero", column=9
+    ),
+    after("interpolation", '_t := $"a {call.tool}"', "not Rego"),
     after("walk_value", "_t if walk(call.result, [_, 1])", "may be a single value", column=12),
     after(
         "declared_late", "_t if { input.l[x] == 1; x := 2 }", "`x` is declared here and used above", column=26
@@ -343,6 +408,13 @@ GOOD = {
     "comprehension": HEAD + 'deny contains "x" if count({k | some k, v in call.args; v == null}) > 0\n',
     "sprintf": HEAD
     + 'deny contains {"reason": "x", "detail": sprintf("%v%%", [call.tool])} if call.tool == "b"\n',
+    "sprintf_word": HEAD + 'withhold contains "x" if contains(sprintf("%v", [call.result]), "sk-secret")\n',
+    "every_compared": HEAD + "_f if { every x in call.args.l { x == 1 } }\n",
+    "order_single": HEAD
+    + '_f if { x := call.args.a; x < 3 }\n_g if count(_s) <= call.args.n\n_s contains "a"\n'
+    + "_h if call.args.a < call.args.b\n_i(x) if x > 3\n_j if _i(call.args.n)\n",
+    "order_members": HEAD
+    + "_f if { some x in _s; call.args.n > x }\n_s contains 1\n_g := sort([3, call.args.n])\n",
     "limit_key": HEAD
     + 'limit contains {"key": concat("/", ["a", call.tool]), "max": 1, "per_s": 1} if call.tool == "b"\n',
     "text_reason": HEAD + 'deny contains "never" if call.tool == "b"\n',

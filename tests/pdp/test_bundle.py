@@ -121,8 +121,9 @@ DATA = [
     ('{"a": NaN}', "data_dot_json", "not valid JSON"),
     ('{"a": 1, "a": 2}', "data_dot_json", "stands twice"),
     ("{}", "other_dot_json", "must be called data.json"),
-    ("a: 1", "data_dot_yaml", "YAML is not read"),
-    ("a: 1", "data_dot_yml", "YAML is not read"),
+    ("a: yes", "data_dot_yaml", "one thing to some readers"),
+    ("a: 1", "other_dot_yml", "must be called data.json or data.yaml"),
+    ("policies: {x: {permit: true}}", "data_dot_yml", "could grant"),
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pytest
 from hypothesis import given
@@ -13,6 +13,7 @@ from fumehood.pdp import combine, sources
 from fumehood.pdp.combine import PHASES, PUBLIC
 from fumehood.pdp.decision import decision_from
 from fumehood.pdp.engine import Engine
+from fumehood.pdp.index import Split, entry_module
 
 ITEMS = st.sampled_from(
     [
@@ -45,15 +46,21 @@ def module(name: str, rules: Mapping[str, str]) -> tuple[str, str]:
     return f"{name}.rego", "\n\n".join(lines) + "\n"
 
 
+def entry_of(packages: Mapping[str, Iterable[str]]) -> str:
+    return entry_module(Split((), {}, {name: tuple(rules) for name, rules in packages.items()}))[0]
+
+
 @given(packages=PACKAGES, phase=PHASE)
 def test_join_is_equal_to_main(packages: dict[str, dict[str, str]], phase: str) -> None:
     files = [(f.name, f.text) for f in sources.library()]
     files += [module(name, rules) for name, rules in packages.items()]
-    files += [("entry.rego", combine.entry_module(packages))]
+    files += [("entry.rego", entry_of(packages))]
     engine = Engine(files)
     document = json.dumps({"action": {"name": phase}})
     main = decision_from(json.loads(engine.evaluate("data.fumehood.main.decision", document)))
-    said = json.loads(engine.evaluate(f"data.{combine.ENTRY}.{phase}", document)) if phase in PHASES else {}
+    said = {}
+    if phase in PHASES:
+        said = json.loads(engine.evaluate(f"data.{combine.ENTRY}.{phase}", document))[1]
     assert decision_from(combine.combine(phase, said)) == main  # type: ignore[arg-type]
 
 
@@ -68,7 +75,8 @@ def test_main_asks_for_every_public_rule() -> None:
 @pytest.mark.parametrize("phase", PHASES)
 def test_entry_point_has_a_value_where_no_rule_has_one(phase: str) -> None:
     packages = {"a": sorted(PUBLIC), "b": ["deny"]}
-    engine = Engine([("entry.rego", combine.entry_module(packages)), module("a", {}), module("b", {})])
-    said = json.loads(engine.evaluate(f"data.{combine.ENTRY}.{phase}", "{}"))
-    assert set(said) == {"a", "b"}
+    library = [(f.name, f.text) for f in sources.library()]
+    engine = Engine([*library, ("entry.rego", entry_of(packages)), module("a", {}), module("b", {})])
+    _, said, _ = json.loads(engine.evaluate(f"data.{combine.ENTRY}.{phase}", "{}"))
+    assert set(said) == ({"a", "b"} if phase == "execute_tool" else {"a"})
     assert not any(said["a"].values())

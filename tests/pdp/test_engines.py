@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,7 +96,7 @@ def compare_generated(seed: int, accepted_wanted: int, where: Path, opa_url: str
 
 
 def test_random_policies_mean_the_same_to_both(tmp_path: Path, opa_url: str) -> None:
-    ids = compare_generated(3, 20, tmp_path, opa_url)
+    ids = compare_generated(3, 8, tmp_path, opa_url)
     assert set(ids) - {"accepted", "refused"} <= LISTED
 
 
@@ -129,27 +128,6 @@ def outcome_at(opa_url: str, name: str) -> str:
     if status != 200:
         return "error"
     return "pass" if answer.get("result", False) is not False else "fail"
-
-
-def test_published_list_is_the_list_that_tests_use() -> None:
-    docs = Path(__file__).parents[2] / "docs" / "engine-differences.md"
-    assert set(re.findall(r"^\| `([a-z-]+)`", docs.read_text(), re.MULTILINE)) == LISTED
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "args"),
-    [
-        ("built-in-error", 'deny contains "x" if call.args.l[_] == abs(call.args.n)', {"l": None, "n": None}),
-        ("object-set-order", 'deny contains "x" if call.args.o < {1}', {"o": {"a": 1}}),
-    ],
-)
-def test_published_difference_is_real(
-    name: str, text: str, args: dict[str, object], tmp_path: Path, opa_url: str
-) -> None:
-    head = 'package policies.x\n\nimport data.fumehood.call\n\npermit if call.tool == "pay"\n\n'
-    bundle = load_bundle([folder_of(tmp_path / "policies", x=f"{head}{text}\n")])
-    found = differences(bundle, opa_url, [as_input(document("pay", args))])  # type: ignore[arg-type]
-    assert [d.id or "object-set-order" for d in found] == [name], found
 
 
 def test_inputs_are_documents_that_a_guard_could_send() -> None:

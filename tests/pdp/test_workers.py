@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from pdp.policies import HEAD, bundle_of
 from fumehood.errors import ConfigError, ConfinementError, PdpError
 from fumehood.model import Effect, Pdp, Phase, PolicyInput
 from fumehood.pdp import Bundle, open_pdp
+from fumehood.pdp.fair import FairQueue
 from fumehood.pdp.workers import WorkerPdp
 
 SLOW = """
@@ -283,3 +285,38 @@ def test_one_worker_is_not_enough(tmp_path: Path) -> None:
 def test_unknown_isolation_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="isolation"):
         open_pdp(bundle_of(tmp_path, HEAD), isolation="none")  # type: ignore[arg-type]
+
+
+def test_no_thread_starves_while_others_ask_again_and_again(pdp: WorkerPdp) -> None:
+    ended, counts = threading.Event(), [0] * 8
+
+    def ask(place: int) -> None:
+        while not ended.is_set():
+            assert pdp.evaluate(asked()).is_permit
+            counts[place] += 1
+
+    with ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(ask, place) for place in range(8)]
+        ended.wait(0.6)
+        ended.set()
+        assert [one.result() for one in asking] == [None] * 8
+    assert min(counts) * 4 > max(counts) > 8, counts
+
+
+def test_first_who_waits_is_first_served() -> None:
+    fair: FairQueue[int] = FairQueue()
+    order: list[int] = []
+    waiting = [threading.Thread(target=lambda n=n: order.append(n * 10 + fair.get(20.0))) for n in range(5)]
+    for number, thread in enumerate(waiting):
+        thread.start()
+        while len(fair._waiting) != number + 1:
+            threading.Event().wait(0.001)
+    with pytest.raises(queue.Empty):
+        fair.get(0.01)
+    for number, thread in enumerate(waiting):
+        fair.put(number)
+        thread.join()
+    assert order == [0, 11, 22, 33, 44]
+    fair.put(7)
+    assert fair.get(0.0) == 7
+    assert not fair._waiting

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fumehood.cli.policy_bundles import build, inspect
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -23,6 +25,10 @@ _MARKS = {"pass": "PASS", "fail": "FAIL", "error": "ERROR", "skip": "SKIP"}
 @click.group()
 def policy() -> None:
     """Check and test policies."""
+
+
+policy.add_command(build)
+policy.add_command(inspect)
 
 
 @policy.command()

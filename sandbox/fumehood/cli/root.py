@@ -45,7 +45,7 @@ _COMMANDS = {
     "approvals": _Command("fumehood.cli.approvals:approvals", "List, show, approve and deny what waits."),
     "trace": _Command("fumehood.cli.trace:trace", "Follow, show and export what was decided and done."),
     "stop": _Command("fumehood.cli.stop:stop", "Stop a session, an agent or everything; lift a stop."),
-    "policy": _Command("fumehood.cli.policy:policy", "Check and test policies."),
+    "policy": _Command("fumehood.cli.policy:policy", "Check, test, build and inspect policies."),
     "sandbox": _Command(
         "fumehood.cli.sandbox:sandbox", "Run confined; explain a profile; examine this host."
     ),

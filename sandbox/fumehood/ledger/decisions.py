@@ -11,7 +11,7 @@ from fumehood import limits
 from fumehood.ledger import stops
 from fumehood.ledger.protocol import Past
 from fumehood.ledger.rows import NewEvent, call_attributes, decision_json, dumps, stored
-from fumehood.model import Decision, Effect, Limit, Reason, Session, ToolCall
+from fumehood.model import Decision, Limit, Reason, Session, ToolCall
 from fumehood.redaction import redacted_text
 
 __all__ = ["Written", "effective", "past", "write"]
@@ -37,12 +37,12 @@ def effective(
     """*decision* after stops and limits. Limits are only counted if all of them have room."""
     stop = stops.standing(db, call.session.id, call.session.subject.id)
     if stop is not None:
-        return Decision.deny_with(stops.reason(stop), revision=decision.revision, rules=decision.rules)
+        return decision.refused(stops.reason(stop))
     if not (count_limits and decision.is_permit and decision.limits):
         return decision
     refused = [r for limit in decision.limits if (r := _refusal(db, limit, now)) is not None]
     if refused:
-        return Decision(Effect.DENY, tuple(refused), revision=decision.revision, rules=decision.rules)
+        return decision.refused(*refused)
     for limit in _once_per_key(decision.limits):
         _spend(db, limit, now)
     return decision

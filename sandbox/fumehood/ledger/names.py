@@ -31,6 +31,7 @@ __all__ = [
     "OBLIGATIONS",
     "OPERATION",
     "PARENT_ATTEMPT",
+    "POLICY_DECISION_ID",
     "POLICY_REVISION",
     "PROMPT",
     "REASONS",
@@ -74,6 +75,7 @@ KIND = "fumehood.tool.kind"
 LABELS = "fumehood.labels"
 OBLIGATIONS = "fumehood.obligations"
 PARENT_ATTEMPT = "fumehood.parent_attempt_id"
+POLICY_DECISION_ID = "fumehood.policy.decision_id"
 POLICY_REVISION = "fumehood.policy.revision"
 PROMPT = "fumehood.session.prompt"
 REASONS = "fumehood.reasons"

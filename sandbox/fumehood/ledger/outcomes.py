@@ -32,6 +32,8 @@ def outcome_event(call: ToolCall, outcome: Outcome, *, at: float) -> NewEvent:
         said[names.ERROR_TYPE] = outcome.error_type
     if outcome.withheld is not None:
         said[names.WITHHELD] = [reason_json(r) for r in outcome.withheld.reasons]
+        if outcome.withheld.decision_id:
+            said[names.POLICY_DECISION_ID] = outcome.withheld.decision_id
     if outcome.detail not in (b"", b"{}"):
         said[names.DETAIL] = parse(redacted_json(outcome.detail))
     if outcome.result is not None and len(outcome.result) <= _SHOWN_BYTES:

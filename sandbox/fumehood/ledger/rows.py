@@ -134,9 +134,17 @@ def _lasting(tool: ToolDefinition, session: Session) -> str:
     return dumps(said | {name: value for name, value in optional.items() if value is not None})[1:-1]
 
 
-@lru_cache(maxsize=256)
 def decision_json(decision: Decision) -> str:
     """What a decision says, as the inside of a JSON object."""
+    said = _decision_json(decision)
+    if not decision.decision_id:
+        return said
+    return f"{said},{dumps({names.POLICY_DECISION_ID: decision.decision_id})[1:-1]}"
+
+
+@lru_cache(maxsize=256)
+def _decision_json(decision: Decision) -> str:
+    """What equal decisions have in common: not their ids."""
     return dumps(
         {
             names.EFFECT: decision.effect.value,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import cast
 
 from fumehood.canonical import JSON, MAX_DOCUMENT_BYTES
@@ -10,8 +11,12 @@ from fumehood.errors import PdpError
 from fumehood.model import Decision, Phase, PolicyInput
 from fumehood.pdp.combine import Answers, combine
 from fumehood.pdp.decision import decision_from
+from fumehood.pdp.index import Index
 
-__all__ = ["check_size", "decided"]
+__all__ = ["Ask", "check_size", "decide", "decided"]
+
+Said = tuple[Answers, list[tuple[str, str, list[JSON]]]]  # by rules that apply to any tool, and by others
+Ask = Callable[[int], str | bytes]  # the number of an entry point → what it said
 
 
 def check_size(document: PolicyInput) -> None:
@@ -23,15 +28,43 @@ def check_size(document: PolicyInput) -> None:
         )
 
 
-def decided(phase: Phase, answer: str | bytes, *, revision: str) -> Decision:
-    """The decision that follows from what the packages said, the JSON text *answer*.
+def decide(document: PolicyInput, index: Index, revision: str, ask: Ask) -> Decision:
+    """Ask what can apply to the tool, or to the one that the policies see, should it be another.
+
+    Raises:
+        PdpError: `pdp_malformed`, or what *ask* raises.
+    """
+    phase = document.phase
+    seen, said = _parsed(ask(index.number(phase.value, document.tool)))
+    if seen != document.tool:
+        _, said = _parsed(ask(index.number(phase.value, seen)))
+    return decided(phase, said, revision=revision)
+
+
+def decided(phase: Phase, said: Said, *, revision: str) -> Decision:
+    """The decision that follows from what the packages said.
 
     Raises:
         PdpError: `pdp_malformed`.
     """
+    answers, more = said
     try:
-        said = json.loads(answer)
-        document = combine(phase.value, cast("Answers", said), revision=revision)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise PdpError(f"the engine's answer is malformed: {error}", code="pdp_malformed") from error
+        document = combine(phase.value, answers, more, revision=revision)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _malformed(error) from error
     return decision_from(cast("JSON", document))
+
+
+def _parsed(answer: str | bytes) -> tuple[str, Said]:
+    """The tool that the policies saw, and what they said."""
+    try:
+        seen, answers, more = json.loads(answer)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _malformed(error) from error
+    if not isinstance(seen, str):
+        raise _malformed("it names no tool")
+    return seen, (answers, more)
+
+
+def _malformed(why: object) -> PdpError:
+    return PdpError(f"the engine's answer is malformed: {why}", code="pdp_malformed")

@@ -1,8 +1,10 @@
-"""Stops asking a server that is down: every call would wait for the whole deadline only to be denied.
+"""Stops asking a server that hangs: every call would wait for the whole deadline only to be denied.
 
 closed ──(failures reach the threshold)──▶ open ──(pause over)──▶ half open ──(success)──▶ closed
                                             ▲                        │
                                             └───────(failure)────────┘   each pause twice as long
+
+The longest pause is short: it is how long a server that is well again still goes unasked.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ class Breaker:
         clock: Callable[[], float],
         *,
         threshold: int = 3,
-        pause_s: float = 0.5,
-        longest_s: float = 30.0,
+        pause_s: float = 0.25,
+        longest_s: float = 2.0,
     ) -> None:
         self._clock = clock
         self._threshold = threshold
@@ -32,16 +34,16 @@ class Breaker:
         self._pause_s = pause_s
         self._open_until: float | None = None
 
-    def allows(self) -> bool:
-        """True if a call may be tried now. When a pause is over, one caller is let through."""
+    def wait_s(self) -> float:
+        """Seconds until a call may be tried, 0 for now. When a pause is over, one caller is let through."""
         with self._lock:
             if self._open_until is None:
-                return True
+                return 0.0
             now = self._clock()
             if now < self._open_until:
-                return False
+                return self._open_until - now
             self._open_until = now + self._pause_s  # the others go on waiting for this one
-            return True
+            return 0.0
 
     def succeeded(self) -> None:
         """The server answered, whatever it said."""
@@ -51,7 +53,7 @@ class Breaker:
             self._open_until = None
 
     def failed(self) -> None:
-        """The server could not be reached, or was late."""
+        """The server was late."""
         with self._lock:
             self._failures += 1
             if self._failures < self._threshold:

@@ -1,19 +1,18 @@
 """Joins what the packages say into the decision document: `fumehood.main` once more, as a pure function.
 
 The embedded engine asks each package by its name (walking `data.policies[name]` would evaluate every
-rule of every package) through a generated module, and joins the answers here. A property test
-holds `combine` equal to lib/main.rego.
+rule of every package) through a generated module (see index.py), and joins the answers here. A
+property test holds `combine` equal to lib/main.rego.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 from fumehood.canonical import JSON
 
-__all__ = ["ENTRY", "PHASES", "PUBLIC", "combine", "entry_module"]
+__all__ = ["ENTRY", "PERMITS", "PHASES", "PUBLIC", "Found", "combine"]
 
 ENTRY = "fumehood.entry"
 
@@ -25,7 +24,7 @@ PHASES: Mapping[str, tuple[str, ...]] = {
 }
 PUBLIC = frozenset(rule for rules in PHASES.values() for rule in rules)
 
-_PERMITS = frozenset({"permit", "permit_connect"})
+PERMITS = frozenset({"permit", "permit_connect"})
 _CODES = {"deny": "denied_by_policy", "deny_connect": "denied_by_policy", "withhold": "withheld_by_policy"}
 _TYPES = {
     "approve": "approve",
@@ -36,52 +35,55 @@ _TYPES = {
     "label": "label",
 }
 
-# package → rule → [] if undefined, else [[type name, value]]
-Answers = Mapping[str, Mapping[str, Sequence[tuple[str, JSON]]]]
+# [] if undefined, else [[type name, value]]
+Found = Sequence[tuple[str, JSON]]
+# package → rule → what it said
+Answers = Mapping[str, Mapping[str, Found]]
 Document = dict[str, JSON]
 
 
-def entry_module(rules: Mapping[str, Iterable[str]]) -> str:
-    """The Rego module that asks each package (by its last name) for the rules it defines."""
-    lines = [f"package {ENTRY}"]
-    for phase, asked in PHASES.items():
-        packages = (
-            f"{json.dumps(name)}: {_package_object(name, [r for r in asked if r in defined])}"
-            for name, defined in ((name, frozenset(names)) for name, names in sorted(rules.items()))
-        )
-        lines.append(f"{phase} := {{" + ",".join(f"\n\t{package}" for package in packages) + "\n}")
-    return "\n\n".join(lines) + "\n"
+def combine(
+    phase: str, answers: Answers, more: Iterable[tuple[str, str, list[JSON]]] = (), *, revision: str = ""
+) -> Document:
+    """The decision document: deny overrides, then permit, then the obligations joined.
 
-
-def _package_object(package: str, rules: Sequence[str]) -> str:
-    items = (f'"{rule}": [[type_name(v), v] | v := data.policies.{package}.{rule}]' for rule in rules)
-    return "{\n\t\t" + ",\n\t\t".join(items) + "\n\t}" if rules else "{}"
-
-
-def combine(phase: str, answers: Answers, *, revision: str = "") -> Document:
-    """The decision document: deny overrides, then permit, then the obligations joined."""
+    *more* are further (package, rule, items) that are known to be of the right type.
+    """
     granting: list[str] = []
     refusals: list[Document] = []
     asked: list[Document] = []
     strange: list[Document] = []
-    for package, rules in answers.items():
-        for rule, found in rules.items():
-            for type_name, value in found:
-                full = f"policies.{package}.{rule}"
-                if rule in _PERMITS and type_name == "boolean":
-                    granting.extend([full] if value is True else [])
-                elif rule in _PERMITS or type_name != "set":
-                    strange.append({"type": "unknown", "rule": full, "item": value})
-                elif rule in _CODES:
-                    refusals.extend(_refusals(rule, full, value))
-                else:
-                    asked.extend(_asked(rule, full, value))
+    for package, rule, found in (*_flat(answers), *_known(more)):
+        full = f"policies.{package}.{rule}"
+        for type_name, value in found:
+            if rule in PERMITS and type_name == "boolean":
+                granting.extend([full] if value is True else [])
+            elif rule in PERMITS or type_name != "set":
+                strange.append({"type": "unknown", "rule": full, "item": value})
+            elif rule in _CODES:
+                refusals.extend(_refusals(rule, full, value))
+            else:
+                asked.extend(_asked(rule, full, value))
     missing = _missing(phase, granting)
     if refusals or missing:
         spoke = [cast("str", reason["rule"]) for reason in refusals]
         return _document("deny", refusals or missing, strange, spoke, revision)
     spoke = granting + [cast("str", item["rule"]) for item in asked]
     return _document("permit", [], asked + strange, spoke, revision)
+
+
+def _flat(answers: Answers) -> Iterator[tuple[str, str, Found]]:
+    for package, rules in answers.items():
+        for rule, found in rules.items():
+            yield package, rule, found
+
+
+def _known(more: Iterable[tuple[str, str, list[JSON]]]) -> Iterator[tuple[str, str, Found]]:
+    for package, rule, items in more:
+        if rule in PERMITS:
+            yield package, rule, [("boolean", item) for item in items]
+        else:
+            yield package, rule, [("set", cast("JSON", items))]
 
 
 def _refusals(rule: str, full: str, value: JSON) -> list[Document]:

@@ -8,12 +8,15 @@ alias is always the import. Built-ins that regorus does differently become funct
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
-from fumehood.pdp.syntax import Module, Node, kind_of, statements_of, walk
+from fumehood.pdp.syntax import Module, Node, kind_of
 
-__all__ = ["REPLACED", "expanded"]
+__all__ = ["REPLACED", "Replacement", "expanded"]
+
+Replacement = tuple[int, int, str]  # from byte, to byte, the text instead
 
 #: built-in → what stands for it; see lib/embedded
 _COLLECTION = "data.fumehood.embedded.collection"
@@ -23,18 +26,30 @@ REPLACED: Mapping[str, str] = {
 }
 
 
-def expanded(module: Module) -> str:
-    """The text of *module* for the embedded engine; lines keep their numbers."""
-    text = module.encoded
-    for start, end, instead in sorted({*_names(module), *_collections(module)}, reverse=True):
-        text = text[:start] + instead.encode() + text[end:]
-    return text.decode()
+def expanded(module: Module, more: Iterable[Replacement] = (), *, instead: Sequence[Replacement] = ()) -> str:
+    """The text of *module* for the embedded engine; lines keep their numbers. *more* is replaced as well.
+
+    *instead*, in order, are whole parts of the text: nothing inside of them is replaced.
+    """
+    starts = [start for start, _, _ in instead]
+
+    def is_inside(one: Replacement) -> bool:
+        at = bisect_right(starts, one[0]) - 1
+        return at >= 0 and one[0] < instead[at][1]
+
+    found = (one for one in {*_names(module), *_collections(module), *more} if not is_inside(one))
+    parts: list[bytes] = []
+    at = 0
+    for start, end, text in sorted([*found, *instead]):
+        parts += (module.encoded[at:start], text.encode())
+        at = end
+    return b"".join([*parts, module.encoded[at:]]).decode()
 
 
-def _names(module: Module) -> Iterator[tuple[int, int, str]]:
+def _names(module: Module) -> Iterator[Replacement]:
     """What stands for imports and built-ins: (start, end, text)."""
     full = {i.alias: ".".join(i.path) for i in module.imports if i.path[:1] == ("data",)}
-    for kind, body in walk([rule.parts() for rule in module.rules]):
+    for kind, body in (found for rule in module.rules for found in rule.expressions()):
         if kind == "Var" and body["value"] in full:
             start, end = module.span_of({kind: body})
             yield start, end, full[str(body["value"])]
@@ -45,9 +60,9 @@ def _names(module: Module) -> Iterator[tuple[int, int, str]]:
                 yield start, end, REPLACED[str(function["value"])]
 
 
-def _collections(module: Module) -> Iterator[tuple[int, int, str]]:
+def _collections(module: Module) -> Iterator[Replacement]:
     """`some x in y`: where y is no collection OPA finds nothing, regorus raises."""
-    for statement in statements_of([rule.parts() for rule in module.rules]):
+    for statement in (found for rule in module.rules for found in rule.statements()):
         kind, body = kind_of(cast("Node", statement["literal"]))
         if kind == "SomeIn":
             collection = cast("Node", body["collection"])

@@ -1,4 +1,4 @@
-"""Decides at an OPA server, with the bundle that was loaded here. The only module that knows opa_client.
+"""Decides at an OPA server, with the bundle that was loaded here.
 
 The bundle is put there at the start, or found there; each decision carries the revision that made it,
 and a decision of another revision is no decision. Built-in errors are strict; a 500 is never retried.
@@ -6,56 +6,49 @@ and a decision of another revision is no decision. Built-in errors are strict; a
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import cast
-from urllib.parse import quote
 
 from fumehood.canonical import JSON
 from fumehood.errors import ConfigError, PdpError
 from fumehood.model import Decision, Effect, PolicyFacts, PolicyInput
+from fumehood.pdp.administration import Administration
 from fumehood.pdp.answer import check_size
 from fumehood.pdp.breaker import Breaker
 from fumehood.pdp.bundle import Bundle
 from fumehood.pdp.decision import decision_from
-from fumehood.pdp.transport import Transport
-
-try:
-    from opa_client import OpaClient
-    from opa_client.errors import DeletePolicyError, RegoParseError
-except ImportError as error:
-    raise ConfigError(
-        "an OPA server needs opa-python-client, which is not installed: pip install 'fumehood[opa]'"
-    ) from error
+from fumehood.pdp.server import OpaServer
+from fumehood.pdp.transport import Response, Transport
 
 __all__ = ["OpaPdp"]
 
 _DECISION = "/v1/data/fumehood/main/decision?strict-builtin-errors=true"
-_PREFIX = "fumehood/"  # of the ids of our policies at the server
-_REVISION = _PREFIX + "bundle.rego"
-_REINSTALL_S = 5.0
-TOKEN = "FUMEHOOD_OPA_TOKEN"  # noqa: S105 - the name of a variable
+_LONGEST_ID = 256
+_SHOWN = 200  # characters of an answer that nobody understands
+_RETRY_S = 0.2
 
 
 class OpaPdp:
     """A PDP that asks an OPA server."""
 
-    def __init__(self, bundle: Bundle, url: str, *, wall_s: float) -> None:
-        token = os.environ.get(TOKEN)
-        self._transport = Transport(url, headers={"Authorization": f"Bearer {token}"} if token else {})
-        self._url, self._token = url, token
-        self._bundle = bundle
+    def __init__(self, bundle: Bundle, server: OpaServer) -> None:
+        self._transport = Transport(server)
+        self._server, self._bundle = server, bundle
         self._packages = frozenset(bundle.packages)
-        self._wall_s = wall_s
-        self._breaker = Breaker(time.monotonic)
+        self._admin = Administration(server, self._transport, bundle)
         self._is_closed = False
+        self._forget()
         weakref.finalize(self, self._transport.close)
-        self._install()
-        self._installed_at = time.monotonic()
+        try:
+            self._admin.install()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def facts(self) -> PolicyFacts:
@@ -70,75 +63,134 @@ class OpaPdp:
         check_size(document)
         if self._is_closed:
             raise PdpError("this PDP is closed", code="pdp_unreachable")
-        if not self._breaker.allows():
-            raise PdpError(
-                "the OPA server was down a moment ago and is not asked yet", code="pdp_unreachable"
-            )
-        try:
-            status, answer = self._transport.post(
-                _DECISION, b'{"input":' + document.body + b"}", within_s=self._wall_s
-            )
-        except PdpError:
-            self._breaker.failed()
-            raise
-        self._breaker.succeeded()
-        return self._decided(_result(status, answer))
+        if self._pid != os.getpid():
+            self._forget()
+        until = time.monotonic() + self._server.deadline_s
+        self._wait_until_restored(until)
+        answer = self._ask(b'{"input":' + document.body + b"}", until)
+        result, decision_id = _result(answer)
+        if result is None or _has_no_revision(result):
+            raise self._undefined(until)
+        return dataclasses.replace(self._decided(result, decision_id), decision_id=decision_id)
 
     def close(self) -> None:
         """Close the connections. The policies stay at the server."""
         self._is_closed = True
         self._transport.close()
 
-    def _decided(self, result: JSON) -> Decision:
-        if result is None:
-            self._reinstall()
-            raise PdpError("the OPA server has no decision: undefined", code="pdp_undefined")
-        decision = decision_from(result, revision=self._bundle.revision)
+    def _forget(self) -> None:
+        """What is of this process alone: a forked child has no threads of its parent's."""
+        self._pid = os.getpid()
+        self._breaker = Breaker(time.monotonic)
+        self._restoring: threading.Event | None = None
+        self._failure: tuple[float, str] | None = None
+        self._lock = threading.Lock()
+
+    def _ask(self, body: bytes, until: float) -> Response:
+        wait_s = self._breaker.wait_s()
+        if wait_s:
+            raise PdpError(
+                f"the OPA server did not answer in time again and again; it is asked again in {wait_s:.1f} s",
+                code="pdp_unreachable",
+            )
+        try:
+            answer = self._transport.post(_DECISION, body, within_s=max(0.0, until - time.monotonic()))
+        except PdpError as error:
+            if error.code == "pdp_timeout":  # one that refuses at once costs nothing to ask
+                self._breaker.failed()
+            raise
+        self._breaker.succeeded()
+        return answer
+
+    def _decided(self, result: JSON, decision_id: str) -> Decision:
+        try:
+            decision = decision_from(result, revision=self._bundle.revision)
+        except PdpError as error:
+            raise PdpError(f"{error}{_named(decision_id)}", code=error.code) from error
         strangers = [rule for rule in decision.rules if rule.rpartition(".")[0] not in self._packages]
         if strangers and decision.effect is Effect.PERMIT:
-            raise PdpError(f"{strangers[0]} decided, which is not of this bundle", code="pdp_error")
+            text = f"{strangers[0]} decided, which is not of this bundle{_named(decision_id)}"
+            raise PdpError(text, code="pdp_error")
         return decision
 
-    def _reinstall(self) -> None:
-        """A server that was restarted is empty: put the bundle there again. This call stays denied."""
-        if time.monotonic() - self._installed_at < _REINSTALL_S:
-            return
-        self._installed_at = time.monotonic()
+    # --- a server that was restarted is empty: the bundle is put back, beside the calls
+
+    def _undefined(self, until: float) -> PdpError:
+        """The error for this call, which stays denied; the next one finds the bundle there again."""
+        if self._server.upload:
+            self._restore()
+            with_failure = self._wait(until)
+            what = f"; the policies cannot be put back: {with_failure}" if with_failure else ""
+        else:
+            what = ", and it has to get its bundle elsewhere: OpaServer(upload=False)"
+        return PdpError(
+            f"the OPA server has no bundle: the decision is undefined{what}", code="pdp_undefined"
+        )
+
+    def _restore(self) -> None:
+        with self._lock:
+            is_tired = self._failure is not None and time.monotonic() - self._failure[0] < _RETRY_S
+            if self._restoring is not None or is_tired:
+                return
+            self._restoring, self._failure = threading.Event(), None
+        threading.Thread(target=self._put_back, name="fumehood-restore", daemon=True).start()
+
+    def _put_back(self) -> None:
         try:
-            self._install()
-        except ConfigError as error:
-            raise PdpError(f"the policies cannot be put back: {error}", code="pdp_unreachable") from error
+            self._admin.restore()
+        except (ConfigError, PdpError) as error:
+            self._failure = (time.monotonic(), str(error))
+        except BaseException as error:
+            self._failure = (time.monotonic(), repr(error))
+            raise
+        finally:
+            done, self._restoring = self._restoring, None
+            if done is not None:
+                done.set()
 
-    def _install(self) -> None:
-        """Put the bundle there unless this revision is there already.
+    def _wait(self, until: float) -> str | None:
+        """Why the last attempt failed, if it is over by then and did."""
+        running = self._restoring
+        if running is not None:
+            running.wait(max(0.0, until - time.monotonic()))
+        failure = self._failure
+        return failure[1] if failure is not None else None
 
-        Raises:
-            ConfigError: the server cannot be reached, refuses, or holds policies of somebody else's.
-        """
-        with _administration(self._transport, self._url, self._token, self._wall_s) as client:
-            foreign = _foreign(client)
-            if foreign:
-                raise ConfigError(
-                    f"the OPA server at {self._url} has policies that are not ours and would join: "
-                    f"{', '.join(foreign)}. Remove them, put them into the bundle, or use another server."
-                )
-            if _revision_at(client) != self._bundle.revision:
-                _upload(client, self._bundle)
+    def _wait_until_restored(self, until: float) -> None:
+        running = self._restoring
+        if running is not None and not running.wait(max(0.0, until - time.monotonic())):
+            raise PdpError("the policies are being put back onto the OPA server", code="pdp_undefined")
 
 
-def _result(status: int, answer: bytes) -> JSON:
-    """The `result` of OPA's answer, None if there is none."""
+def _result(answer: Response) -> tuple[JSON, str]:
+    """The `result` of OPA's answer, None if there is none, and the id of the decision in its log, or ""."""
+    status = answer.status
     try:
-        document = json.loads(answer)
+        document = json.loads(answer.body)
+        if b"\\u" in answer.body:  # a lone surrogate is no text, and could not be recorded
+            json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        raise PdpError(
-            f"the OPA server's answer (HTTP {status}) is not JSON", code="pdp_malformed"
-        ) from error
+        text = f"the OPA server's answer (HTTP {status}) is not JSON: {answer.body[:_SHOWN]!r}"
+        raise PdpError(text, code="pdp_malformed") from error
     if not isinstance(document, dict):
         raise PdpError(f"the OPA server's answer (HTTP {status}) is not an object", code="pdp_malformed")
+    decision_id = document.get("decision_id", "")
+    if not isinstance(decision_id, str) or len(decision_id) > _LONGEST_ID:
+        raise PdpError("the OPA server's decision_id is not a short text", code="pdp_malformed")
     if status != 200:
-        raise PdpError(f"the OPA server says (HTTP {status}): {_said(document)}", code="pdp_error")
-    return cast("JSON", document.get("result"))
+        text = f"the OPA server says (HTTP {status}): {_said(document)}{_named(decision_id)}"
+        raise PdpError(text, code="pdp_error")
+    return cast("JSON", document.get("result")), decision_id
+
+
+def _has_no_revision(result: JSON) -> bool:
+    """True for what is decided in the middle of an upload, or by a server that is only half restored."""
+    policy = result.get("policy") if isinstance(result, dict) else None
+    return isinstance(policy, dict) and policy.get("revision") == ""
+
+
+def _named(decision_id: str) -> str:
+    return f" (decision {decision_id})" if decision_id else ""
 
 
 def _said(document: dict[str, JSON]) -> str:
@@ -146,79 +198,3 @@ def _said(document: dict[str, JSON]) -> str:
     errors = document.get("errors")
     parts = [document, *(errors if isinstance(errors, list) else [])]
     return "; ".join(str(part["message"]) for part in parts if isinstance(part, dict) and "message" in part)
-
-
-@contextmanager
-def _administration(
-    transport: Transport, url: str, token: str | None, timeout_s: float
-) -> Iterator[OpaClient]:
-    """An opa_client for the server; whatever it raises, having no base class of its own, is a ConfigError."""
-    client = OpaClient(
-        host=transport.host,
-        port=transport.port,
-        ssl=transport.is_tls,
-        token=token,
-        retries=0,
-        timeout=max(timeout_s, 5.0),
-    )
-    client._session.trust_env = False  # a proxy from the environment must not see or change policies
-    try:
-        yield client
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"the OPA server at {url} cannot be used: {error}") from error
-    finally:
-        client.close_connection()
-
-
-def _foreign(client: OpaClient) -> list[str]:
-    """Ids of policies that are not ours and lie where they would decide."""
-    info = cast("dict[str, dict[str, str]]", client.get_policies_info())
-    root = client.root_url
-    ours = (f"{root}/data/policies", f"{root}/data/fumehood")
-    return sorted(
-        name
-        for name, about in info.items()
-        if not name.startswith(_PREFIX)
-        and any(about["path"] == path or about["path"].startswith(path + "/") for path in ours)
-    )
-
-
-def _revision_at(client: OpaClient) -> object:
-    answer = client.query_rule({}, "fumehood.bundle", "revision")
-    return answer.get("result")
-
-
-def _upload(client: OpaClient, bundle: Bundle) -> None:
-    """Take the old revision away first and name the new one last: what lies between decides nothing."""
-    texts = {f"{_PREFIX}files/{name}": text for name, text in bundle.files}
-    ours = [name for name in client.get_policies_list() if name.startswith(_PREFIX)]
-    if _REVISION in ours:
-        client.delete_policy(_REVISION)
-        ours.remove(_REVISION)
-    _until_done(ours, lambda name: client.delete_policy(quote(name)))
-    for root, value in json.loads(bundle.data).items():
-        client.patch_data(quote(root, safe=""), [{"op": "add", "path": "/", "value": value}])
-    _until_done(
-        list(texts),
-        lambda name: client.update_policy_from_string(texts[name], quote(name), rego_compat=False),
-    )
-    revision = f"package fumehood.bundle\n\nrevision := {json.dumps(bundle.revision)}\n"
-    client.update_policy_from_string(revision, _REVISION, rego_compat=False)
-
-
-def _until_done(names: list[str], act: Callable[[str], object]) -> None:
-    """OPA compiles after each step, so a module cannot come before, or go after, one whose functions it
-    calls: go round until all are done, or none is."""
-    while names:
-        failed: list[str] = []
-        for name in names:
-            try:
-                act(name)
-            except (DeletePolicyError, RegoParseError) as error:
-                failed.append(name)
-                last = error
-        if len(failed) == len(names):
-            raise last
-        names = failed

@@ -9,20 +9,18 @@ import struct
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from fumehood.errors import ConfinementError, PdpError
-from fumehood.model import Phase
 
-__all__ = ["PHASES", "Gone", "Worker", "WorkerLimits"]
+__all__ = ["Gone", "Worker", "WorkerLimits"]
 
-PHASES = tuple(Phase)
 # regorus' allocator would reserve 1 GiB of addresses at once, and no limit below that could hold.
 _ENVIRONMENT = {"MIMALLOC_ARENA_RESERVE": "0"}
 _HEADER = struct.Struct("!I")
-_REQUEST = struct.Struct("!IB")
+_REQUEST = struct.Struct("!IH")
 _TICK = struct.pack("@ll", 0, 25_000)  # how often a waiting call looks at its deadline: 25 ms
 _START_S = 20.0
 _MAX_ANSWER = 16 << 20
@@ -45,7 +43,8 @@ class Gone(Exception):
 class Worker:
     """One process and the parent's end of its socket. Used by one thread at a time."""
 
-    def __init__(self, hello: bytes) -> None:
+    def __init__(self, greeting: bytes) -> None:
+        """Start it. *greeting* and the hello are messages of worker.py."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         script = str(Path(__file__).with_name("worker.py"))
         with theirs:
@@ -62,9 +61,10 @@ class Worker:
         self.clock = (~self.process.pid << 3) | 2  # its CPU clock, as clock_getcpuclockid(3) computes it
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TICK)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TICK)
-        self._hello: bytes | None = hello
+        with suppress(Gone):  # `ready` finds out, and says why
+            self._send(_HEADER.pack(len(greeting)) + greeting, time.monotonic() + _START_S)
 
-    def ready(self) -> None:
+    def ready(self, hello: bytes) -> None:
         """Hand over the policies and wait until the worker has locked itself in.
 
         Raises:
@@ -73,18 +73,17 @@ class Worker:
         """
         until = time.monotonic() + _START_S
         try:
-            self._send(_HEADER.pack(len(cast("bytes", self._hello))) + cast("bytes", self._hello), until)
+            self._send(_HEADER.pack(len(hello)) + hello, until)
             said = json.loads(self._receive(until, cpu_until=None))
         except Gone:
             raise self.ended() from None
-        self._hello = None
         if "layer" in said:
             raise ConfinementError(said["error"], layer=said["layer"], remedy=said.get("remedy", ""))
         if "error" in said:
             raise PdpError(f"the policy worker could not start: {said['error']}", code="pdp_unreachable")
 
-    def ask(self, phase: Phase, body: bytes, limits: WorkerLimits) -> bytes:
-        """Status byte and text.
+    def ask(self, number: int, body: bytes, limits: WorkerLimits) -> bytes:
+        """Status byte and text. *number* is the place of the rule in the hello.
 
         Raises:
             Gone: nothing was asked.
@@ -95,7 +94,7 @@ class Worker:
             cpu_until = time.clock_gettime(self.clock) + limits.deadline_s
         except OSError:
             raise Gone from None
-        self._send(_REQUEST.pack(len(body) + 1, PHASES.index(phase)) + body, until)
+        self._send(_REQUEST.pack(len(body) + 2, number) + body, until)
         return self._receive(until, cpu_until=cpu_until)
 
     def ended(self) -> PdpError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fumehood.pdp.syntax import Module, references
+from fumehood.pdp.syntax import Module
 
 __all__ = ["reads_history"]
 
@@ -11,8 +11,8 @@ def reads_history(module: Module) -> bool:
     """True unless no expression of *module* can reach `input.context.history`."""
     if any(_may_reach_history(imported.path) for imported in module.imports):
         return True
-    parts = [rule.parts() for rule in module.rules]
-    return any(_may_reach_history(ref.constant) for _, ref in references(parts) if ref.root == "input")
+    found = (ref for rule in module.rules for _, ref in rule.references())
+    return any(_may_reach_history(ref.constant) for ref in found if ref.root == "input")
 
 
 def _may_reach_history(path: tuple[str, ...]) -> bool:

@@ -21,7 +21,7 @@ from fumehood.pdp.engine import Engine
 from fumehood.pdp.expand import expanded
 from fumehood.pdp.gate.context import Context
 from fumehood.pdp.gate.scope import check_variables
-from fumehood.pdp.syntax import Module, Node, Rule, constant_of, module_of, ref_of, statements_of
+from fumehood.pdp.syntax import Module, Node, Rule, constant_of, module_of, ref_of
 
 __all__ = ["TestResult", "run_tests"]
 
@@ -140,7 +140,7 @@ def _wrong_inputs(rule: Rule) -> list[str]:
     from fumehood.pdp.document import complaints  # pydantic: only tests pay for it
 
     found: list[str] = []
-    for statement in statements_of(rule.parts()):
+    for statement in rule.statements():
         for modifier in cast("list[Node]", statement.get("with_mods") or []):
             ref = ref_of(cast("Node", modifier["refr"]))
             value = constant_of(cast("Node", modifier["as"]))

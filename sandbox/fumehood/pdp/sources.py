@@ -7,19 +7,40 @@ be called like a pack can never take its place.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 
 import fumehood_policies
 from fumehood.errors import ConfigError, Problem
+from fumehood.pdp.archive import is_archive
+from fumehood.pdp.keys import Keys
+from fumehood.pdp.manifest import MANIFEST
+from fumehood.pdp.packed import Packed, claimed, is_packed, open_packed
+from fumehood.pdp.signatures import SIGNATURES
 
-__all__ = ["MAX_FILE_BYTES", "Files", "PolicyFile", "embedded_library", "library", "pack_names", "read"]
+__all__ = [
+    "MAX_FILE_BYTES",
+    "Files",
+    "PolicyFile",
+    "embedded_library",
+    "library",
+    "pack_names",
+    "read",
+    "stamp",
+]
 
 MAX_FILE_BYTES = 1 << 20  # what regorus accepts
 _MAX_FILES = 2000
+_ASIDE = (MANIFEST, SIGNATURES)
+_SUFFIXES = (".rego", ".json", ".yaml", ".yml")
+_OURS = re.compile(r"^package[ \t]+fumehood\b", re.MULTILINE)
+_OLD = "Build the bundle anew with this version, `fumehood policy build`; no other policy is in `fumehood`."
+_REMEDY = "Write UTF-8 text under 1 MiB."
 
 Source = str | os.PathLike[str]
+Stamp = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +65,11 @@ class PolicyFile:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What was read, sorted by name, and what could not be read."""
+    """What was read, sorted by name, what could not be read, and the bundles by their `source`."""
 
     files: tuple[PolicyFile, ...]
     problems: tuple[Problem, ...] = ()
+    bundles: Mapping[str, Packed] = field(default_factory=dict)
 
 
 def pack_names() -> tuple[str, ...]:
@@ -72,11 +94,14 @@ def embedded_library() -> tuple[PolicyFile, ...]:
     )
 
 
-def read(sources: Sequence[Source]) -> Files:
-    """Every policy, test and data file of *sources*.
+def read(sources: Sequence[Source], keys: Keys = (), *, is_trusted: bool = False) -> Files:
+    """Every policy, test and data file of *sources*; with *keys*, of those that are signed with one of them.
+
+    With *is_trusted* signatures are not verified: to look at a bundle, never to decide with it.
 
     Raises:
-        ConfigError: no source is given, or one is neither a pack nor a folder.
+        ConfigError: no source is given, one is neither a pack nor a folder nor a bundle, or its signature
+            does not verify.
     """
     if isinstance(sources, str | os.PathLike):
         sources = [sources]
@@ -84,12 +109,43 @@ def read(sources: Sequence[Source]) -> Files:
         raise ConfigError(f"no policy is given; name a folder (./policies) or a pack ({_packs()})")
     files: list[PolicyFile] = []
     problems: list[Problem] = []
+    bundles: dict[str, Packed] = {}
     for label, root in _labelled(sources):
+        if root.parent != fumehood_policies.PACKS and is_packed(root, has_keys=bool(keys)):
+            bundles[label] = packed = open_packed(root, keys, is_trusted=is_trusted)
+            _read_packed(packed, label, is_archive=root.is_file(), files=files, problems=problems)
+            continue
         for path in _walk(root):
             _read_one(path, root, label, files, problems)
     if len(files) > _MAX_FILES:
         raise ConfigError(f"{len(files)} policy files; at most {_MAX_FILES} are loaded")
-    return Files(tuple(sorted(files, key=lambda f: f.name)), tuple(problems))
+    return Files(_apart(files), tuple(problems), bundles)
+
+
+def stamp(sources: Sequence[Source]) -> Stamp:
+    """What changes when a file of *sources* does: (path, time, size, inode) of each, without reading any."""
+    found: list[tuple[str, int, int, int]] = []
+    for source in sources:
+        try:
+            root = _root(source)
+        except ConfigError:
+            found.append((os.fspath(source), 0, 0, 0))
+            continue
+        for path in _watched(root):
+            try:
+                about = path.stat()
+            except OSError:
+                found.append((str(path), 0, 0, 0))
+            else:
+                found.append((str(path), about.st_mtime_ns, about.st_size, about.st_ino))
+    return tuple(found)
+
+
+def _watched(root: Path) -> Iterable[Path]:
+    """A bundle, or what a folder has that can change what is loaded: signatures and manifest, too."""
+    return (
+        (root,) if root.is_file() else (*_walk(root), *(p for p in map(root.joinpath, _ASIDE) if p.exists()))
+    )
 
 
 def _packs() -> str:
@@ -104,7 +160,7 @@ def _labelled(sources: Sequence[Source]) -> list[tuple[str, Path]]:
         if root.resolve() in {known.resolve() for known in found}:
             continue
         label = root.resolve().name or "policies"
-        taken = sum(1 for other in found.values() if other.split("#")[0] == label)
+        taken = sum(1 for other in ("lib", *found.values()) if other.split("#")[0] == label)  # lib: ours
         found[root] = f"{label}#{taken + 1}" if taken else label
     return [(label, root) for root, label in found.items()]
 
@@ -118,8 +174,10 @@ def _root(source: Source) -> Path:
             )
         return fumehood_policies.PACKS / text
     root = Path(text)
-    if not root.is_dir():
-        raise ConfigError(f"{text} is not a folder; expected a folder of .rego files, or a pack's name")
+    if not root.is_dir() and not (is_archive(text) and root.is_file()):
+        raise ConfigError(
+            f"{text} is not a folder; expected a folder of .rego files, a bundle (.tar.gz), or a pack's name"
+        )
     return root
 
 
@@ -128,7 +186,7 @@ def _walk(root: Path) -> Iterable[Path]:
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if not name.startswith(".") and name.endswith((".rego", ".json", ".yaml", ".yml")):
+            if not name.startswith(".") and name.endswith(_SUFFIXES):
                 yield Path(folder) / name
 
 
@@ -139,6 +197,46 @@ def _read_one(path: Path, root: Path, label: str, files: list[PolicyFile], probl
             raise ValueError(f"larger than {MAX_FILE_BYTES} bytes")
         text = path.read_bytes().decode()
     except (OSError, ValueError) as error:
-        problems.append(Problem(str(path), 1, 1, f"cannot be read: {error}", "Write UTF-8 text under 1 MiB."))
+        problems.append(Problem(str(path), 1, 1, f"cannot be read: {error}", _REMEDY))
         return
     files.append(PolicyFile(f"{label}/{relative.as_posix()}", str(path), text, label, relative.parent.parts))
+
+
+def _read_packed(
+    packed: Packed, label: str, *, is_archive: bool, files: list[PolicyFile], problems: list[Problem]
+) -> None:
+    """The files of a bundle but our library, which is loaded anyway. Those of an archive keep their names:
+    what was built has the revision of what it was built from."""
+    ours = {file.text for file in (*library(), *embedded_library())}
+    for name, content in packed.files.items():
+        inner = PurePosixPath(name)
+        if any(part.startswith(".") for part in inner.parts) or inner.suffix not in _SUFFIXES:
+            continue
+        path = f"{packed.path}:{name}" if is_archive else str(Path(packed.path) / name)
+        try:
+            if len(content) > MAX_FILE_BYTES:
+                raise ValueError(f"larger than {MAX_FILE_BYTES} bytes")
+            text = content.decode()
+        except ValueError as error:
+            problems.append(Problem(path, 1, 1, f"cannot be read: {error}", _REMEDY))
+            continue
+        if text in ours or claimed(text):
+            continue
+        if _OURS.search(text) and inner.suffix == ".rego":
+            problems.append(Problem(path, 1, 1, "is not the library of this version of Fumehood", _OLD))
+            continue
+        known = name if is_archive else f"{label}/{name}"
+        files.append(PolicyFile(known, path, text, label, inner.parent.parts))
+
+
+def _apart(files: Sequence[PolicyFile]) -> tuple[PolicyFile, ...]:
+    """Sorted by name; what has the name of another, or of ours, gets a name of its own."""
+    taken = {file.name for file in (*library(), *embedded_library())}
+    found: list[PolicyFile] = []
+    for file in files:
+        name = file.name
+        while name in taken:
+            name = f"{file.source}/{name}"
+        taken.add(name)
+        found.append(file if name == file.name else replace(file, name=name))
+    return tuple(sorted(found, key=lambda f: f.name))

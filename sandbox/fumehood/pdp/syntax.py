@@ -6,7 +6,7 @@ The trees are regorus' own: an expression is an object with one key, its kind. S
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -16,6 +16,7 @@ from fumehood.pdp.engine import EngineError, syntax_trees
 from fumehood.pdp.sources import PolicyFile
 
 __all__ = [
+    "PLACES",
     "Body",
     "Import",
     "Module",
@@ -23,6 +24,7 @@ __all__ = [
     "Ref",
     "Rule",
     "constant_of",
+    "inner",
     "kind_of",
     "module_of",
     "ref_of",
@@ -39,6 +41,8 @@ _EXPRESSIONS = frozenset(
     | {"String", "RawString", "Number", "Bool", "Null", "Array", "Object", "Set"}
     | {"ArrayCompr", "SetCompr", "ObjectCompr", "BoolExpr", "ArithExpr", "BinExpr", "UnaryExpr"}
 )
+_BRANCHES = frozenset({dict, list, tuple})
+PLACES = frozenset({"span", "field"})  # no node below them
 _PLACE = re.compile(r"-->\s*(?P<file>[^\n]*):(?P<line>\d+):(?P<column>\d+)")
 _CONTAINS = re.compile(rb"\bcontains\s+")
 _SAID = re.compile(r"^error: (?P<said>.*)$", re.MULTILINE)
@@ -95,6 +99,41 @@ class Rule:
     bodies: tuple[Body, ...] = ()
     head: tuple[Node, ...] = ()  # what stands in the brackets of a ref head
     key_start: int = 0
+    memo: dict[str, object] = field(default_factory=dict, compare=False, repr=False)  # of the walks below
+
+    def expressions(self) -> tuple[tuple[str, Node], ...]:
+        """Every expression in the rule, outermost first, as (kind, body)."""
+        if "expressions" not in self.memo:
+            self._survey()
+        return cast("tuple[tuple[str, Node], ...]", self.memo["expressions"])
+
+    def references(self) -> tuple[tuple[Node, Ref], ...]:
+        """The longest reference at each place in the rule where one stands."""
+        if "references" not in self.memo:
+            self.memo["references"] = tuple(_references(self.expressions()))
+        return cast("tuple[tuple[Node, Ref], ...]", self.memo["references"])
+
+    def statements(self) -> tuple[Node, ...]:
+        """Every statement in the rule, nested ones too."""
+        if "statements" not in self.memo:
+            self._survey()
+        return cast("tuple[Node, ...]", self.memo["statements"])
+
+    def _survey(self) -> None:
+        """`walk` and `statements_of` in one go: every check of the gate asks for them."""
+        expressions: list[tuple[str, Node]] = []
+        statements: list[Node] = []
+        stack: list[object] = [self.parts()]
+        while stack:
+            here = stack.pop()
+            if isinstance(here, dict):
+                if "literal" in here:
+                    statements.append(here)
+                expressions.extend(
+                    (k, v) for k, v in here.items() if k in _EXPRESSIONS and type(v) is dict and "span" in v
+                )
+            stack.extend(reversed(inner(here)))
+        self.memo.update(expressions=tuple(expressions), statements=tuple(statements))
 
     def parts(self) -> list[object]:
         """Everything in the rule that is an expression or holds some, for `walk`."""
@@ -166,8 +205,9 @@ def module_of(file: PolicyFile) -> Module | Problem:
 
 def kind_of(node: Node) -> tuple[str, Node]:
     """The kind of an expression or literal, and its body."""
-    kind, body = next(iter(node.items()))
-    return kind, cast("Node", body)
+    for kind in node:  # written for speed: the gate comes here for every node, many times
+        return kind, node[kind]  # type: ignore[return-value]
+    raise ValueError("an expression without a kind")
 
 
 def start_of(body: Node) -> int:
@@ -201,9 +241,16 @@ def walk(value: object) -> Iterator[tuple[str, Node]]:
             for key, item in here.items():
                 if key in _EXPRESSIONS and isinstance(item, dict) and "span" in item:
                     yield key, cast("Node", item)
-            stack.extend(reversed(list(here.values())))
-        elif isinstance(here, list | tuple):
-            stack.extend(reversed(here))
+        stack.extend(reversed(inner(here)))
+
+
+def inner(value: object) -> list[object]:
+    """What may hold further nodes directly inside *value*: places in the text are left out."""
+    if isinstance(value, dict):
+        return [v for k, v in value.items() if type(v) in _BRANCHES and k not in PLACES]
+    if isinstance(value, list | tuple):
+        return [v for v in value if type(v) in _BRANCHES]
+    return []
 
 
 def statements_of(value: object) -> Iterator[Node]:
@@ -211,12 +258,9 @@ def statements_of(value: object) -> Iterator[Node]:
     stack = [value]
     while stack:
         here = stack.pop()
-        if isinstance(here, dict):
-            if "literal" in here:
-                yield here
-            stack.extend(reversed(list(here.values())))
-        elif isinstance(here, list | tuple):
-            stack.extend(reversed(here))
+        if isinstance(here, dict) and "literal" in here:
+            yield here
+        stack.extend(reversed(inner(here)))
 
 
 def constant_of(node: Node) -> JSON:
@@ -249,8 +293,12 @@ def parts_of(node: Node) -> Iterator[Node]:
 
 def references(value: object) -> Iterator[tuple[Node, Ref]]:
     """The longest reference at each place below *value* where one stands."""
+    return _references(walk(value))
+
+
+def _references(expressions: Iterable[tuple[str, Node]]) -> Iterator[tuple[Node, Ref]]:
     inside: set[int] = set()
-    for kind, body in walk(value):
+    for kind, body in expressions:
         if kind in ("Var", "RefDot", "RefBrack") and id(body) not in inside:
             inside.update(map(id, _steps(kind, body)))
             ref = ref_of({kind: body})

@@ -9,9 +9,8 @@ import threading
 
 from fumehood.errors import PdpError
 from fumehood.model import Decision, PolicyFacts, PolicyInput
-from fumehood.pdp.answer import check_size, decided
+from fumehood.pdp.answer import check_size, decide
 from fumehood.pdp.bundle import Bundle
-from fumehood.pdp.combine import ENTRY
 from fumehood.pdp.engine import Engine
 
 __all__ = ["ThreadPdp"]
@@ -39,15 +38,21 @@ class ThreadPdp:
         if self._is_closed:
             raise PdpError("this PDP is closed", code="pdp_unreachable")
         check_size(document)
+        index = self._bundle.index
         try:
-            answer = self._engine().evaluate(f"data.{ENTRY}.{document.phase.value}", document.body.decode())
+            body, engine = document.body.decode(), self._engine()
+            return decide(
+                document,
+                index,
+                self._bundle.revision,
+                lambda number: engine.evaluate(index.names[number], body),
+            )
         except UnicodeDecodeError as error:
             raise PdpError(f"the input is not UTF-8: {error}", code="pdp_error") from error
         except PdpError as error:
             if error.code == "pdp_crashed":
                 del self._local.engine
             raise
-        return decided(document.phase, answer, revision=self._bundle.revision)
 
     def close(self) -> None:
         """Forget this thread's engine; from now on every call is refused."""

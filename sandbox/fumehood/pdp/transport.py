@@ -1,7 +1,8 @@
 """A thin keep-alive HTTP transport with one deadline for the whole exchange.
 
-Ours, because a decision needs what opa_client's queries do not give: a deadline that a server which
-drips bytes cannot stretch, OPA's own error text, and no retries.
+Ours, because a decision needs what opa_client's own queries do not give: a deadline that a server which
+drips bytes cannot stretch, Unix sockets, and no answer that was meant for another question. What opa_client
+administrates goes through here, too.
 """
 
 from __future__ import annotations
@@ -9,120 +10,128 @@ from __future__ import annotations
 import http.client
 import os
 import socket
-import ssl
-import threading
 import time
+from collections import deque
 from collections.abc import Mapping
-from contextlib import closing
+from dataclasses import dataclass
 from typing import cast
-from urllib.parse import urlsplit
 
 from fumehood.errors import ConfigError, PdpError
+from fumehood.pdp.connecting import Answer, Connector, is_quiet, send
+from fumehood.pdp.server import OpaServer
 
-__all__ = ["Transport"]
+__all__ = ["Response", "Transport"]
 
 _MAX_ANSWER = 16 << 20
 _MAX_IDLE = 32
+_SILENT = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What the server said."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
 
 
 class Transport:
     """Connections to one server, reused. Thread-safe; a forked child opens its own."""
 
-    def __init__(self, url: str, *, headers: Mapping[str, str]) -> None:
-        self._scheme, self.host, self.port = _parts(url)
-        self._headers = {"Content-Type": "application/json", **headers}
-        self._lock = threading.Lock()
-        self._idle: list[http.client.HTTPConnection] = []
+    def __init__(self, server: OpaServer) -> None:
+        self._connector = Connector(server)
+        bearer = server.bearer
+        said = {"Host": server.address.authority, "Accept": "application/json"}
+        if bearer:
+            said["Authorization"] = f"Bearer {bearer}"
+        self._head = "".join(f"{name}: {value}\r\n" for name, value in said.items())
+        self._idle: deque[socket.socket] = deque()
         self._pid = os.getpid()
 
-    @property
-    def is_tls(self) -> bool:
-        return self._scheme == "https"
+    def post(self, path: str, body: bytes, *, within_s: float) -> Response:
+        """`exchange` with POST."""
+        return self.exchange("POST", path, body, within_s=within_s)
 
-    def post(self, path: str, body: bytes, *, within_s: float) -> tuple[int, bytes]:
-        """Status and body of the answer.
+    def exchange(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        within_s: float,
+        content_type: str = "application/json",
+    ) -> Response:
+        """What the server answers, asked again only if it had closed an idle connection.
 
         Raises:
             PdpError: `pdp_unreachable`, `pdp_timeout` or `pdp_malformed`.
         """
         until = time.monotonic() + within_s
-        connection, is_reused = self._take()
+        what = f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n" if body else ""
+        request = f"{method} {path} HTTP/1.1\r\n{self._head}{what}\r\n".encode("latin-1") + body
         try:
-            return self._exchange(connection, path, body, until)
-        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
-            connection.close()
-            if not is_reused:
-                raise PdpError(
-                    f"the OPA server closed the connection: {error}", code="pdp_unreachable"
-                ) from error
+            idle = self._take()
+            try:
+                return self._exchange(idle or self._connector.open(until), method, request, until)
+            except _SILENT:
+                if idle is None:
+                    raise
+            self.close()  # the others are as old
+            return self._exchange(self._connector.open(until), method, request, until)
         except TimeoutError as error:
-            connection.close()
-            raise PdpError(
-                f"the OPA server did not answer within {within_s} s", code="pdp_timeout"
-            ) from error
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
+            text = f"the OPA server did not answer within {within_s:g} s"
+            raise PdpError(text, code="pdp_timeout") from error
+        except (*_SILENT, http.client.IncompleteRead, OSError, ConfigError) as error:
             raise PdpError(f"the OPA server cannot be reached: {error}", code="pdp_unreachable") from error
-        except BaseException:
-            connection.close()
-            raise
-        self._forget_idle()  # the server had closed it while it was idle: nothing was asked
-        return self.post(path, body, within_s=max(0.001, until - time.monotonic()))
+        except (http.client.HTTPException, ValueError) as error:
+            text = f"what the server answers is not HTTP: {error!r}"
+            raise PdpError(text, code="pdp_malformed") from error
 
     def close(self) -> None:
         """Close the idle connections."""
-        self._forget_idle()
+        while (idle := self._pop()) is not None:
+            idle.close()
 
-    def _exchange(
-        self, connection: http.client.HTTPConnection, path: str, body: bytes, until: float
-    ) -> tuple[int, bytes]:
-        connection.timeout = _left(until)
-        if connection.sock is None:
-            connection.connect()  # sets TCP_NODELAY
-        link = cast("socket.socket", connection.sock)
-        link.settimeout(_left(until))
-        connection.request("POST", path, body, self._headers)
-        with closing(connection.getresponse()) as response:
-            answer = _read(response, link, until)
-        if response.will_close:
-            connection.close()
-        self._give_back(connection)
-        return response.status, answer
+    def _exchange(self, link: socket.socket, method: str, request: bytes, until: float) -> Response:
+        is_kept = False
+        try:
+            send(link, request, until)
+            answer = Answer(link, until)
+            response = http.client.HTTPResponse(cast("socket.socket", answer), method=method)
+            response.begin()
+            found = Response(response.status, _body(response), dict(response.headers))
+            is_kept = not (response.will_close or answer.has_more())
+            return found
+        finally:
+            if is_kept and len(self._idle) < _MAX_IDLE:
+                self._idle.append(link)
+            else:
+                link.close()
 
-    def _take(self) -> tuple[http.client.HTTPConnection, bool]:
-        with self._lock:
-            if self._pid != os.getpid():  # the sockets are the parent's
-                self._idle, self._pid = [], os.getpid()
-            if self._idle:
-                return self._idle.pop(), True
-        if self.is_tls:
-            context = ssl.create_default_context()
-            return http.client.HTTPSConnection(self.host, self.port, context=context), False
-        return http.client.HTTPConnection(self.host, self.port), False
+    def _take(self) -> socket.socket | None:
+        """An idle connection on which nothing has come meanwhile."""
+        if self._pid != os.getpid():  # they are the parent's
+            self.close()
+            self._pid = os.getpid()
+        while (idle := self._pop()) is not None:
+            if is_quiet(idle):
+                return idle
+            idle.close()
+        return None
 
-    def _give_back(self, connection: http.client.HTTPConnection) -> None:
-        with self._lock:
-            if len(self._idle) < _MAX_IDLE and connection.sock is not None:
-                self._idle.append(connection)
-                return
-        connection.close()
-
-    def _forget_idle(self) -> None:
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+    def _pop(self) -> socket.socket | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
 
 
-def _read(response: http.client.HTTPResponse, link: socket.socket, until: float) -> bytes:
+def _body(response: http.client.HTTPResponse) -> bytes:
     """The whole body, or an exception."""
     parts: list[bytes] = []
     size = 0
-    while True:
-        link.settimeout(_left(until))
-        part = response.read1(65536)
-        if not part:
-            break
+    while part := response.read1(65536):
         parts.append(part)
         size += len(part)
         if size > _MAX_ANSWER:
@@ -131,22 +140,3 @@ def _read(response: http.client.HTTPResponse, link: socket.socket, until: float)
         raise http.client.IncompleteRead(b"", response.length)
     response.read()  # read1 leaves the exchange open
     return b"".join(parts)
-
-
-def _left(until: float) -> float:
-    left = until - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
-
-
-def _parts(url: str) -> tuple[str, str, int]:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise ConfigError(f"pdp={url!r} is not a URL: {error}") from error
-    is_plain = not (parts.path.strip("/") or parts.query or parts.fragment or parts.username)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not is_plain:
-        raise ConfigError(f'pdp={url!r}: expected a server such as "http://127.0.0.1:8181"')
-    return parts.scheme, parts.hostname, port or {"http": 80, "https": 443}[parts.scheme]

@@ -3,9 +3,10 @@
 Started as a script (`python -I -S worker.py FD`) with an empty environment; imports regorus, what it
 is told to lock itself in with, and nothing else of Fumehood. One request at a time:
 
-    hello     length(4) JSON {path, files, lengths, data, rules, lock_down, memory_bytes, call_s}
+    greeting  length(4) JSON {path, lock_down}; what it needs is imported while the rest is made ready
+    hello     length(4) JSON {files, lengths, data, rules, warm, memory_bytes, call_s}
     ready     length(4) JSON {layers} or {error, layer, remedy}
-    request   length(4) index of the rule(1) input document
+    request   length(4) number of the rule(2) input document
     answer    length(4) status(1) text; status is 0 for a value, 1 for an error, 2 for undefined
 
 A panic ends the process: the parent sees the socket close.
@@ -21,6 +22,7 @@ import struct
 import sys
 
 _HEADER = struct.Struct("!I")
+_NUMBER = struct.Struct("!H")
 _UNDEFINED = '"<undefined>"'
 
 
@@ -40,12 +42,20 @@ def receive(link: socket.socket) -> bytes:
     return b"".join(parts)[_HEADER.size :]
 
 
+def receive_one(link: socket.socket) -> bytes:
+    """One message, and not a byte of the next; ends this process when the parent is gone."""
+    size = link.recv(_HEADER.size, socket.MSG_WAITALL)
+    if not size:
+        raise SystemExit(0)
+    return link.recv(_HEADER.unpack(size)[0], socket.MSG_WAITALL)
+
+
 def send(link: socket.socket, message: bytes) -> None:
     link.sendall(_HEADER.pack(len(message)) + message)
 
 
 def load(hello: dict) -> object:  # type: ignore[type-arg]
-    """An engine with everything loaded and each rule asked once, so that nothing is left to open."""
+    """An engine with everything loaded and every rule asked once, so that nothing is left to open."""
     import regorus
 
     engine = regorus.Engine()
@@ -55,18 +65,24 @@ def load(hello: dict) -> object:  # type: ignore[type-arg]
         engine.add_policy(name, text)
     engine.add_data_json(hello["data"])
     engine.set_input_json("{}")
-    for rule in hello["rules"]:
+    for rule in hello["warm"]:
         engine.eval_rule_as_json(rule)
     return engine
 
 
-def lock_in(hello: dict) -> list[str]:  # type: ignore[type-arg]
-    """Confine this process for good; the names of the active layers."""
-    if hello["lock_down"] is None:
-        resource.setrlimit(resource.RLIMIT_AS, (hello["memory_bytes"], hello["memory_bytes"]))
-        return []
-    module, _, function = hello["lock_down"].partition(":")
-    return list(getattr(importlib.import_module(module), function)(memory_bytes=hello["memory_bytes"]))
+def prepare(greeting: dict):  # type: ignore[no-untyped-def, type-arg]
+    """Import what will be needed; the function that confines this process for good."""
+    sys.path[:] = greeting["path"]
+    importlib.import_module("regorus")
+    if greeting["lock_down"] is None:
+        return limit_memory
+    module, _, function = greeting["lock_down"].partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def limit_memory(*, memory_bytes: int) -> tuple[str, ...]:
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    return ()
 
 
 def answer(engine, rule: str, document: bytes) -> bytes:  # type: ignore[no-untyped-def]
@@ -80,11 +96,12 @@ def answer(engine, rule: str, document: bytes) -> bytes:  # type: ignore[no-unty
 
 def main() -> None:
     link = socket.socket(fileno=int(sys.argv[1]))
-    hello = json.loads(receive(link))
-    sys.path[:] = hello["path"]
+    greeting = json.loads(receive_one(link))
     try:
+        lock_in = prepare(greeting)
+        hello = json.loads(receive_one(link))
         engine = load(hello)
-        layers = lock_in(hello)
+        layers = list(lock_in(memory_bytes=hello["memory_bytes"]))
     except Exception as error:  # noqa: BLE001 - whatever it is, the parent must hear of it
         said = {name: str(getattr(error, name)) for name in ("layer", "remedy") if hasattr(error, name)}
         send(link, json.dumps({"error": f"{type(error).__name__}: {error}", **said}).encode())
@@ -93,7 +110,7 @@ def main() -> None:
     rules, call_s = hello["rules"], hello["call_s"]
     while message := receive(link):
         signal.alarm(call_s)  # should the parent die meanwhile, this ends us
-        reply = answer(engine, rules[message[0]], message[1:])
+        reply = answer(engine, rules[_NUMBER.unpack_from(message)[0]], message[_NUMBER.size :])
         signal.alarm(0)
         send(link, reply)
 

@@ -15,24 +15,27 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fumehood.errors import ConfinementError, PdpError
-from fumehood.model import Decision, PolicyFacts, PolicyInput
-from fumehood.pdp.answer import check_size, decided
+from fumehood.model import Decision, Phase, PolicyFacts, PolicyInput
+from fumehood.pdp.answer import check_size, decide
 from fumehood.pdp.bundle import Bundle
-from fumehood.pdp.combine import ENTRY
 from fumehood.pdp.engine import GATED_LENGTHS
-from fumehood.pdp.process import PHASES, Gone, Worker, WorkerLimits
+from fumehood.pdp.fair import FairQueue
+from fumehood.pdp.process import Gone, Worker, WorkerLimits
 
 __all__ = ["WorkerPdp"]
+
+Messages = tuple[bytes, bytes]  # greeting and hello
 
 
 @dataclass(slots=True)
 class _Pool:
     """The workers of one process. `idle` holds None where a replacement could not be started."""
 
-    idle: queue.SimpleQueue[Worker | None] = field(default_factory=queue.SimpleQueue)
+    idle: FairQueue[Worker | None] = field(default_factory=FairQueue)
     all: list[Worker] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     starting: threading.Lock = field(default_factory=threading.Lock)
@@ -44,11 +47,14 @@ class _Pool:
 class WorkerPdp:
     """The embedded engine in confined processes."""
 
-    def __init__(self, bundle: Bundle, *, limits: WorkerLimits, lock_down: str | None) -> None:
+    def __init__(
+        self, bundle: Bundle, *, limits: WorkerLimits, lock_down: str | None, spares: Sequence[Worker] = ()
+    ) -> None:
         self._bundle = bundle
         self._limits = limits
-        self._hello = _hello(bundle, limits, lock_down)
+        self._messages = _greeting(lock_down), _hello(bundle, limits)
         self._renew()
+        self._pool.all.extend(spares)
         os.register_at_fork(after_in_child=functools.partial(_forget, weakref.ref(self)))
         self._start(self._pool)
 
@@ -63,16 +69,25 @@ class WorkerPdp:
             PdpError: with a `pdp_*` code.
         """
         check_size(document)
-        reply = self._ask(document)
-        if reply[0] == 0:
-            return decided(document.phase, reply[1:], revision=self._bundle.revision)
-        if reply[0] == 2:
-            raise PdpError("the entry point is undefined", code="pdp_undefined")
-        raise PdpError(reply[1:].decode(errors="replace"), code="pdp_error")
+        return decide(
+            document,
+            self._bundle.index,
+            self._bundle.revision,
+            lambda number: _value(self._ask(number, document.body)),
+        )
 
     def close(self) -> None:
         """End the workers; from now on every call is refused."""
         self._end()
+
+    def spares(self) -> list[Worker]:
+        """Workers that are started and hold no policies yet, for a PDP that is to take this one's place.
+
+        Raises:
+            PdpError: `pdp_unreachable`.
+        """
+        pool = _Pool()
+        return [_new(pool, self._messages[0]) for _ in range(self._limits.workers)]
 
     def pids(self) -> tuple[int, ...]:
         """The process ids of the workers."""
@@ -97,10 +112,11 @@ class WorkerPdp:
         with pool.starting:
             if pool.is_started:
                 return
-            started = [_new(pool, self._hello) for _ in range(self._limits.workers)]
+            started = list(pool.all)
+            started += [_new(pool, self._messages[0]) for _ in range(self._limits.workers - len(started))]
             try:
                 for worker in started:
-                    worker.ready()
+                    worker.ready(self._messages[1])
             except BaseException:
                 for worker in started:
                     _drop(pool, worker)
@@ -109,13 +125,13 @@ class WorkerPdp:
         for worker in started:
             pool.idle.put(worker)
 
-    def _ask(self, document: PolicyInput) -> bytes:
+    def _ask(self, number: int, body: bytes) -> bytes:
         until = time.monotonic() + self._limits.wall_s
         pool = self._current()
         for _ in range(self._limits.workers + 1):
             worker = self._take(pool, until)
             try:
-                reply = worker.ask(document.phase, document.body, self._limits)
+                reply = worker.ask(number, body, self._limits)
             except Gone:
                 self._replace(pool, worker)
                 continue
@@ -144,7 +160,7 @@ class WorkerPdp:
         if worker is not None:
             return worker
         try:
-            return _ready(pool, self._hello)
+            return _ready(pool, self._messages)
         except BaseException:
             pool.idle.put(None)
             raise
@@ -152,50 +168,65 @@ class WorkerPdp:
     def _replace(self, pool: _Pool, worker: Worker) -> None:
         """End *worker* and start another; nobody waits for it."""
         _drop(pool, worker)
-        refill = threading.Thread(target=_refill, args=(pool, self._hello), name="fumehood-pdp", daemon=True)
+        refill = threading.Thread(
+            target=_refill, args=(pool, self._messages), name="fumehood-pdp", daemon=True
+        )
         refill.start()
 
 
-def _hello(bundle: Bundle, limits: WorkerLimits, lock_down: str | None) -> bytes:
+def _value(reply: bytes) -> bytes:
+    """The value in a worker's answer: status byte and text."""
+    if reply[0] == 0:
+        return reply[1:]
+    if reply[0] == 2:
+        raise PdpError("the entry point is undefined", code="pdp_undefined")
+    raise PdpError(reply[1:].decode(errors="replace"), code="pdp_error")
+
+
+def _greeting(lock_down: str | None) -> bytes:
     """The first message to a worker; see worker.py."""
+    return json.dumps({"path": [entry for entry in sys.path if entry], "lock_down": lock_down}).encode()
+
+
+def _hello(bundle: Bundle, limits: WorkerLimits) -> bytes:
+    """The second message to a worker; see worker.py."""
     said = {
-        "path": [entry for entry in sys.path if entry],
         "files": bundle.embedded,
         "lengths": GATED_LENGTHS,
         "data": bundle.data,
-        "rules": [f"data.{ENTRY}.{phase.value}" for phase in PHASES],
-        "lock_down": lock_down,
+        "rules": bundle.index.names,
+        "warm": bundle.index.names[: len(Phase)],
         "memory_bytes": limits.memory_bytes,
         "call_s": int(limits.wall_s) + 2,
     }
     return json.dumps(said).encode()
 
 
-def _new(pool: _Pool, hello: bytes) -> Worker:
+def _new(pool: _Pool, greeting: bytes) -> Worker:
     with pool.lock:
         if pool.is_closed:
             raise PdpError("this PDP is closed", code="pdp_unreachable")
         try:
-            worker = Worker(hello)
+            worker = Worker(greeting)
         except OSError as error:
             raise PdpError(f"no policy worker can be started: {error}", code="pdp_unreachable") from error
         pool.all.append(worker)
     return worker
 
 
-def _ready(pool: _Pool, hello: bytes) -> Worker:
-    worker = _new(pool, hello)
+def _ready(pool: _Pool, messages: Messages) -> Worker:
+    worker = _new(pool, messages[0])
     try:
-        worker.ready()
+        worker.ready(messages[1])
     except BaseException:
         _drop(pool, worker)
         raise
     return worker
 
 
-def _refill(pool: _Pool, hello: bytes) -> None:
+def _refill(pool: _Pool, messages: Messages) -> None:
     try:
-        worker: Worker | None = _ready(pool, hello)
+        worker: Worker | None = _ready(pool, messages)
     except (PdpError, ConfinementError):
         worker = None  # whoever takes this place tries again, and reports
     pool.idle.put(worker)

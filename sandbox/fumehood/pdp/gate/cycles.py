@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from fumehood.errors import Problem
 from fumehood.pdp.gate.context import Context, path_of
-from fumehood.pdp.syntax import Module, Rule, ref_of, references
+from fumehood.pdp.syntax import Module, Rule
 
 __all__ = ["check_recursion"]
 
@@ -29,10 +29,7 @@ def check_recursion(context: Context) -> Iterator[Problem]:
 
 def _uses(context: Context, module: Module, rule: Rule) -> Iterator[Key]:
     own = context.rules_of(module)
-    for node, _ in references(rule.parts()):
-        ref = ref_of(node)
-        if ref is None:
-            continue
+    for _, ref in rule.references():
         if ref.root in own:
             yield (module.name, ref.root)
         path = path_of(module, ref.root, ref.parts)

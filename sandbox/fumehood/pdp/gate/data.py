@@ -1,4 +1,4 @@
-"""Data documents beside the policies: `data.json`, found where its folder is, as OPA does it."""
+"""Data documents beside the policies, `data.json` or `data.yaml`, found where their folder is, as in OPA."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from fumehood.canonical import JSON
+from fumehood.canonical import JSON, require_plain
 from fumehood.canonical import parse as parse_json
 from fumehood.errors import BindError, Problem
 from fumehood.pdp.sources import PolicyFile
+from fumehood.pdp.yamldata import YamlError, read_yaml
 
-__all__ = ["gather"]
+__all__ = ["gather", "located"]
 
+_NAMES = frozenset({"data.json", "data.yaml", "data.yml"})
 _RESERVED = {
     "policies": "could grant what no policy permits",
     "fumehood": "could change how decisions are made",
@@ -31,16 +33,20 @@ def gather(files: Sequence[PolicyFile]) -> tuple[dict[str, JSON], list[Problem]]
 
 
 def _add(file: PolicyFile, whole: dict[str, JSON]) -> list[Problem]:
-    if not file.name.endswith(".json"):
-        return [_problem(file, "a data document in YAML is not read", "Write it as data.json.")]
-    if PurePosixPath(file.name).name != "data.json":
+    if PurePosixPath(file.name).name not in _NAMES:
         return [
-            _problem(file, "a data document must be called data.json", "Rename it, or move it elsewhere.")
+            _problem(
+                file,
+                "a data document must be called data.json or data.yaml",
+                "Rename it, or move it elsewhere.",
+            )
         ]
     try:
-        document = parse_json(file.text)
+        document = _parsed(file)
     except BindError as error:
         return [_problem(file, str(error), "Correct the JSON.")]
+    except YamlError as error:
+        return [located(file, error.line, error.column, str(error), error.remedy)]
     for folder in reversed(file.folder):
         document = {folder: document}
     if not isinstance(document, dict):
@@ -49,6 +55,14 @@ def _add(file: PolicyFile, whole: dict[str, JSON]) -> list[Problem]:
         return [_problem(file, f"data under `{root}` {_RESERVED[root]}", "Choose another name.", key=root)]
     clash = _merge(whole, document, "data")
     return [_problem(file, f"`{clash}` has two values", "Keep one of them.")] if clash else []
+
+
+def _parsed(file: PolicyFile) -> JSON:
+    if file.name.endswith(".json"):
+        return parse_json(file.text)
+    document = read_yaml(file.text)
+    require_plain(document)
+    return document
 
 
 def _merge(into: dict[str, JSON], document: dict[str, JSON], path: str) -> str:
@@ -69,6 +83,12 @@ def _problem(file: PolicyFile, message: str, remedy: str, *, key: str = "") -> P
     at = re.search(re.escape(json.dumps(key)), file.text) if key else None
     before = file.text[: at.start()] if at else ""
     line = before.count("\n") + 1
-    text = file.text.split("\n")[line - 1] if file.text else ""
     column = len(before) - (before.rfind("\n") + 1) + 1
+    return located(file, line, column, message, remedy)
+
+
+def located(file: PolicyFile, line: int, column: int, message: str, remedy: str) -> Problem:
+    """A finding about *file* with the line that it is about."""
+    lines = file.text.split("\n")
+    text = lines[line - 1] if line <= len(lines) else ""
     return Problem(file.path, line, column, message, remedy, text.replace("\t", " ")[:200])

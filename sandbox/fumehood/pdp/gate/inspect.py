@@ -13,11 +13,13 @@ from fumehood.pdp.combine import PUBLIC
 from fumehood.pdp.gate.context import Context
 from fumehood.pdp.gate.cycles import check_recursion
 from fumehood.pdp.gate.data import gather
+from fumehood.pdp.gate.every import check_every
 from fumehood.pdp.gate.grants import check_grants
 from fumehood.pdp.gate.heads import check_heads
 from fumehood.pdp.gate.items import check_items
 from fumehood.pdp.gate.names import check_names
 from fumehood.pdp.gate.negation import check_negation
+from fumehood.pdp.gate.order import check_order
 from fumehood.pdp.gate.refs import check_references
 from fumehood.pdp.gate.scope import check_variables
 from fumehood.pdp.gate.texts import check_texts
@@ -36,6 +38,8 @@ _CHECKS: Sequence[Sequence[Callable[[Context], Iterator[Problem]]]] = (
         check_texts,
         check_variables,
         check_negation,
+        check_every,
+        check_order,
         check_heads,
         check_recursion,
         check_grants,
@@ -55,13 +59,15 @@ class Verdict:
     modules: tuple[Module, ...]
 
 
-def inspect(read: sources.Files) -> Verdict:
+def inspect(
+    read: sources.Files, *, parse: Callable[[sources.PolicyFile], Module | Problem] = module_of
+) -> Verdict:
     """Check every file of *read*."""
     data, problems = gather([f for f in read.files if not f.is_rego])
     problems += read.problems
     modules: list[Module] = []
     for file in (f for f in read.files if f.is_rego):
-        parsed = module_of(file)
+        parsed = parse(file)
         if isinstance(parsed, Problem):
             problems.append(parsed)
         elif not file.is_test:

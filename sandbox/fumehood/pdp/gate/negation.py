@@ -10,9 +10,9 @@ from typing import cast
 
 from fumehood.errors import Problem
 from fumehood.pdp.gate.context import Context
-from fumehood.pdp.gate.scope import Names, bound_by, pattern_names
+from fumehood.pdp.gate.scope import Names, bound_by, has_query, pattern_names
 from fumehood.pdp.gate.totality import Totality
-from fumehood.pdp.syntax import Module, Node, kind_of, ref_of, start_of
+from fumehood.pdp.syntax import Module, Node, inner, kind_of, ref_of, start_of
 
 __all__ = ["check_negation"]
 
@@ -51,7 +51,8 @@ class _Judge:
                 names = self._every_names(body)
                 query = cast("Node", body["query"])
                 yield from self.query(cast("list[Node]", query["stmts"]), inside | names)
-            yield from self.nested(body, inside)
+            if has_query(statement):
+                yield from self.nested(body, inside)
 
     def nested(self, node: object, known: Names) -> Iterator[Problem]:
         """The queries of comprehensions in *node*."""
@@ -60,10 +61,10 @@ class _Judge:
                 if key in _COMPREHENSIONS:
                     query = cast("Node", item["query"])
                     yield from self.query(cast("list[Node]", query["stmts"]), known)
-                elif key != "query":
+                elif key not in ("query", "span") and isinstance(item, dict | list):
                     yield from self.nested(item, known)
         elif isinstance(node, list):
-            for item in node:
+            for item in inner(node):
                 yield from self.nested(item, known)
 
     def _every_names(self, body: Node) -> Names:

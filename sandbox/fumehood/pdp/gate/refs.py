@@ -16,7 +16,7 @@ from fumehood.pdp.gate.context import (
 )
 from fumehood.pdp.gate.names import KEYWORDS
 from fumehood.pdp.gate.scope import function_name
-from fumehood.pdp.syntax import Module, Node, Rule, kind_of, ref_of, references, start_of, statements_of, walk
+from fumehood.pdp.syntax import Module, Node, Rule, kind_of, ref_of, start_of, walk
 
 __all__ = ["called_path", "check_references"]
 
@@ -25,19 +25,18 @@ _CALL = ("data", "fumehood", "call")
 
 def check_references(context: Context) -> Iterator[Problem]:
     for module, rule in context.each_rule():
-        parts = rule.parts()
         called: set[int] = set()
-        for kind, body in walk(parts):
+        for kind, body in rule.expressions():
             if kind == "Call":
                 called.update(id(b) for _, b in walk(body["fcn"]))
                 yield from _call(context, module, body)
             elif kind in ("RefDot",) and cast("list[str]", body["field"])[1] in KEYWORDS:
                 yield _keyword(module, body)
-        for node, _ in references(parts):
+        for node, _ in rule.references():
             if id(kind_of(node)[1]) not in called:
                 yield from _reference(context, module, node)
         yield from _membership_values(module, rule)
-        yield from _with(module, parts)
+        yield from _with(module, rule)
 
 
 def called_path(module: Module, call: Node) -> tuple[str | None, ...]:
@@ -186,11 +185,11 @@ def _keyword(module: Module, body: Node) -> Problem:
 def _membership_values(module: Module, rule: Rule) -> Iterator[Problem]:
     """`in` is only safe as a statement of its own: as a value it is false or undefined, by engine."""
     allowed: set[int] = set()
-    for statement in statements_of(rule.parts()):
+    for statement in rule.statements():
         kind, body = kind_of(cast("Node", statement["literal"]))
         if kind in ("Expr", "NotExpr"):
             allowed.add(id(kind_of(cast("Node", body["expr"]))[1]))
-    for kind, body in walk(rule.parts()):
+    for kind, body in rule.expressions():
         if kind == "Membership" and id(body) not in allowed:
             yield module.problem(
                 start_of(body),
@@ -199,8 +198,8 @@ def _membership_values(module: Module, rule: Rule) -> Iterator[Problem]:
             )
 
 
-def _with(module: Module, parts: list[object]) -> Iterator[Problem]:
-    for statement in statements_of(parts):
+def _with(module: Module, rule: Rule) -> Iterator[Problem]:
+    for statement in rule.statements():
         mods = cast("list[Node]", statement.get("with_mods") or [])
         if mods:
             yield module.problem(

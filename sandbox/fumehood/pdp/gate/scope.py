@@ -8,13 +8,23 @@ from typing import cast
 from fumehood.errors import Problem
 from fumehood.pdp.gate.builtins import ARITY
 from fumehood.pdp.gate.context import Context
-from fumehood.pdp.syntax import Body, Module, Node, Rule, kind_of, ref_of, start_of, walk
+from fumehood.pdp.syntax import PLACES, Body, Module, Node, Rule, inner, kind_of, ref_of, start_of, walk
 
-__all__ = ["Names", "bound_by", "check_variables", "function_name", "globals_of", "pattern_names"]
+__all__ = [
+    "Names",
+    "bound_by",
+    "check_variables",
+    "declared",
+    "function_name",
+    "globals_of",
+    "has_query",
+    "pattern_names",
+]
 
 Names = frozenset[str]
 Pairs = list[tuple[str, int]]
 Statements = Sequence[Node]
+_SCALARS = frozenset({"String", "RawString", "Number", "Bool", "Null"})
 _COMPREHENSIONS = {"ArrayCompr": ("term",), "SetCompr": ("term",), "ObjectCompr": ("key", "value")}
 
 
@@ -26,10 +36,11 @@ def globals_of(context: Context, module: Module) -> Names:
 
 def check_variables(context: Context) -> Iterator[Problem]:
     """Unsafe variables, and local names that hide an import."""
-    for module, rule in context.each_rule():
-        known = globals_of(context, module)
+    for module in context.modules:
         aliases = frozenset({"input", "data"} | {i.alias for i in module.imports})
-        yield from _Checker(module, known, aliases).rule(rule)
+        checker = _Checker(module, globals_of(context, module), aliases)
+        for rule in module.rules:
+            yield from checker.rule(rule)
 
 
 def function_name(call: Node) -> str:
@@ -55,10 +66,18 @@ def pattern_names(node: Node | None) -> Iterator[tuple[str, int]]:
 
 def bound_by(statements: Statements, known: Names) -> Names:
     """The variables that a query binds at its own level."""
-    return frozenset(name for s in statements for name in _bound(s, known) if name not in known)
+    return frozenset().union(*map(_bound_by_one, statements)) - known
 
 
-def _bound(statement: Node, known: Names) -> Iterator[str]:
+def _bound_by_one(statement: Node) -> Names:
+    """What one statement binds; kept in the statement, because every check asks again."""
+    found = statement.get("bound")
+    if found is None:
+        found = statement["bound"] = frozenset(_bound(statement))
+    return cast("Names", found)
+
+
+def _bound(statement: Node) -> Iterator[str]:
     kind, body = kind_of(cast("Node", statement["literal"]))
     if kind == "SomeIn":
         for part in ("key", "value"):
@@ -66,13 +85,13 @@ def _bound(statement: Node, known: Names) -> Iterator[str]:
         yield from _indexed(cast("Node", body["collection"]))
     elif kind == "Expr":
         expression = cast("Node", body["expr"])
-        yield from _assigned(expression, known)
+        yield from _assigned(expression)
         yield from _indexed(expression)
     elif kind == "Every":
         yield from _indexed(cast("Node", body["domain"]))
 
 
-def _assigned(expression: Node, known: Names) -> Iterator[str]:
+def _assigned(expression: Node) -> Iterator[str]:
     kind, body = kind_of(expression)
     if kind == "AssignExpr":
         sides = ("lhs",) if body["op"] == "ColEq" else ("lhs", "rhs")
@@ -93,15 +112,17 @@ def _indexed(node: Node) -> Iterator[str]:
 
 def _level(node: object) -> Iterator[tuple[str, Node]]:
     """Every expression below *node*, but not inside comprehensions: they are queries of their own."""
-    if isinstance(node, dict):
-        for key, item in node.items():
-            if isinstance(item, dict) and "span" in item and key[:1].isupper():
-                yield key, item
-            if key not in _COMPREHENSIONS:
-                yield from _level(item)
-    elif isinstance(node, list | tuple):
-        for item in node:
-            yield from _level(item)
+    stack = [node]
+    while stack:
+        here = stack.pop()
+        if isinstance(here, dict):
+            found = [(k, v) for k, v in here.items() if type(v) in (dict, list) and k not in PLACES]
+            for key, item in found:
+                if type(item) is dict and key[:1].isupper() and "span" in item:
+                    yield key, item
+            stack.extend(item for key, item in reversed(found) if key not in _COMPREHENSIONS)
+        else:
+            stack.extend(reversed(inner(here)))
 
 
 class _Checker:
@@ -127,8 +148,9 @@ class _Checker:
 
     def _query(self, statements: Statements, known: Names) -> Iterator[Problem]:
         waiting, bound = list(statements), known
-        while ready := [s for s in waiting if not list(_needs(s, bound))]:
-            waiting = [s for s in waiting if s not in ready]
+        while ready := [s for s in waiting if next(_needs(s, bound), None) is None]:
+            done = set(map(id, ready))
+            waiting = [s for s in waiting if id(s) not in done]
             bound |= bound_by(ready, known)
         for statement in waiting:
             yield from (self._unsafe(name, start) for name, start in _needs(statement, bound))
@@ -136,8 +158,9 @@ class _Checker:
         yield from self._declared_late(statements, known)
         for statement in statements:
             yield from self._declared(statement, statements)
-            for query, names in nested_queries(statement, self._module):
-                yield from self._query(query, inside | names)
+            if has_query(statement):
+                for query, names in nested_queries(statement, self._module):
+                    yield from self._query(query, inside | names)
 
     def _value(self, node: Node | None, known: Names) -> Iterator[Problem]:
         if node is not None:
@@ -209,6 +232,23 @@ def declared(spans: object, module: Module) -> Pairs:
     return [(module.encoded[s["start"] : s["end"]].decode(), s["start"]) for s in found if s]
 
 
+def has_query(statement: Node) -> bool:
+    """Whether a query stands inside *statement*; kept in it, because most have none and all are asked."""
+    found = statement.get("has_query")
+    if found is None:
+        found = statement["has_query"] = any(_queries_in(statement))
+    return cast("bool", found)
+
+
+def _queries_in(node: object) -> Iterator[bool]:
+    stack = [node]
+    while stack:
+        here = stack.pop()
+        if isinstance(here, dict) and "stmts" in here:
+            yield True
+        stack.extend(inner(here))
+
+
 def nested_queries(node: object, module: Module) -> Iterator[tuple[list[Node], Names]]:
     """The queries of comprehensions and `every` directly below *node*, with the names that `every` gives."""
     if isinstance(node, dict):
@@ -219,10 +259,10 @@ def nested_queries(node: object, module: Module) -> Iterator[tuple[list[Node], N
                 names = declared([item["key"], item["value"]], module)
                 yield cast("list[Node]", item["query"]["stmts"]), frozenset(name for name, _ in names)
                 yield from nested_queries(item["domain"], module)
-            else:
+            elif key != "span" and isinstance(item, dict | list):
                 yield from nested_queries(item, module)
     elif isinstance(node, list):
-        for item in node:
+        for item in inner(node):
             yield from nested_queries(item, module)
 
 
@@ -275,6 +315,8 @@ def _named(node: Node) -> Iterator[tuple[str, Node]]:
 def free(node: Node, known: Names, *, binds: bool = True) -> Iterator[tuple[str, int]]:
     """The variables in an expression that need a value; with *binds* brackets may give one instead."""
     kind, body = kind_of(node)
+    if kind in _SCALARS:
+        return
     if kind == "Var":
         if body["value"] not in known or (body["value"] == "_" and not binds):
             yield cast("str", body["value"]), start_of(body)
@@ -307,6 +349,8 @@ def _free_in_comprehension(kind: str, body: Node, known: Names) -> Iterator[tupl
 def children(body: Node) -> Iterator[Node]:
     """The expressions directly inside an expression."""
     for key, value in body.items():
+        if key in PLACES:
+            continue
         if key == "fields":
             for _, name, item in cast("list[tuple[object, Node, Node]]", value):
                 yield name

@@ -11,7 +11,7 @@ from fumehood.errors import PdpError, Problem
 from fumehood.pdp.engine import Engine
 from fumehood.pdp.gate.context import Context, path_of
 from fumehood.pdp.gate.scope import function_name
-from fumehood.pdp.syntax import Module, Node, Rule, kind_of, ref_of, start_of, statements_of, walk
+from fumehood.pdp.syntax import Module, Node, Rule, kind_of, ref_of, start_of, walk
 
 __all__ = ["check_texts"]
 
@@ -29,6 +29,7 @@ _PATTERN_AT = {
 # Unicode-aware in one engine, ASCII in the other; set operations in one, plain characters in the other.
 _CLASSES = re.compile(r"(?<!\\)(?:\\\\)*\\[wWdDsSbB]")
 _SET_OPERATIONS = re.compile(r"&&|--|~~|\[[^\]]*\[(?!:)")
+_WORD = re.compile(r"[A-Za-z_@ -]*[A-Za-z_@ ]{2}")
 _FLAGS = re.compile(r"\(\?(?!P?<|:|[imsU]+(?:-[imsU]+)?[:)])")
 _REPEAT = re.compile(r"\{(\d+)(?:,(\d*))?\}")
 _MAX_REPEAT = 1000
@@ -38,8 +39,11 @@ _EXPONENT = re.compile(rb"-?[0-9.]+[eE]")
 def check_texts(context: Context) -> Iterator[Problem]:
     for module, rule in context.each_rule():
         yield from _ambiguous(module, rule)
-        for kind, body in walk(rule.parts()):
+        harmless = _in_detail(rule) | _searched(rule)
+        for kind, body in rule.expressions():
             if kind == "Call":
+                if function_name(body) == "sprintf" and id(body) not in harmless:
+                    yield _printed(module, body)
                 yield from _call(module, body)
             elif kind == "Number" and _EXPONENT.match(module.encoded, start_of(body)):
                 message = "a number with an exponent is printed differently by the engines"
@@ -48,7 +52,7 @@ def check_texts(context: Context) -> Iterator[Problem]:
 
 def _ambiguous(module: Module, rule: Rule) -> Iterator[Problem]:
     """`{ a | b == c }` is a set comprehension to OPA; a value that stands alone says nothing."""
-    for statement in statements_of(rule.parts()):
+    for statement in rule.statements():
         kind, body = kind_of(cast("Node", statement["literal"]))
         if kind != "Expr":
             continue
@@ -101,6 +105,37 @@ def _call(module: Module, call: Node) -> Iterator[Problem]:
         yield from _time(module, params[0])
     elif name == "walk" and params:
         yield from _walk(module, params[0])
+
+
+def _in_detail(rule: Rule) -> set[int]:
+    """The calls that stand in the `detail` of an item: what only people read."""
+    if rule.key is None or kind_of(rule.key)[0] != "Object":
+        return set()
+    fields = cast("list[tuple[object, Node, Node]]", kind_of(rule.key)[1]["fields"])
+    details = [value for _, name, value in fields if kind_of(name)[1].get("value") == "detail"]
+    return {id(body) for kind, body in walk(details) if kind == "Call"}
+
+
+def _searched(rule: Rule) -> set[int]:
+    """`contains(sprintf("%v", [x]), "password")`: words that no number, and no empty set, has a part of."""
+    found: set[int] = set()
+    for kind, body in rule.expressions():
+        if kind == "Call" and function_name(body) == "contains":
+            params = [kind_of(param) for param in cast("list[Node]", body["params"])]
+            if len(params) == 2 and params[0][0] == "Call" and params[1][0] in _TEXTS:
+                word = cast("str", params[1][1]["value"])
+                if _WORD.fullmatch(word) and word not in "set()":
+                    found.add(id(params[0][1]))
+    return found
+
+
+def _printed(module: Module, call: Node) -> Problem:
+    return module.problem(
+        start_of(call),
+        "`sprintf` writes some numbers differently in the engines, so its text must decide nothing",
+        'Use it in `detail`, or to look for a word: contains(sprintf("%v", [x]), "word"); elsewhere concat, '
+        "and format_int(n, 10) for a number.",
+    )
 
 
 def _format(module: Module, params: list[Node]) -> Iterator[Problem]:

@@ -18,6 +18,14 @@ __all__ = ["check_trial"]
 _PLACE = re.compile(r"-->\s*(?P<file>[^\n]*):(?P<line>\d+):(?P<column>\d+)")
 _SAID = re.compile(r"^error: (?P<said>.*)$", re.MULTILINE)
 
+_REMEDIES = {
+    "expects": "Check the type in a statement before: is_number(x), is_string(x), is_array(x).",
+    "used before definition": "Declare the variable in a statement before, or in the same list of `some`.",
+    "divide by zero": "Check in a statement before that the divisor is not 0.",
+    "multiple": "Let one definition hold at a time, or join them with `else`.",
+    "conflict": "Let one definition hold at a time, or join them with `else`.",
+}
+
 
 def check_trial(context: Context) -> Iterator[Problem]:
     files = [(f.path, f.text) for f in sources.library()] + [
@@ -28,9 +36,12 @@ def check_trial(context: Context) -> Iterator[Problem]:
     except EngineError as error:
         yield _problem(context, str(error))
         return
+    asked: dict[str, Rule] = {}  # all definitions of a rule are evaluated together
     for module, rule in context.each_rule():
         if rule.shape != "function" and not rule.args:
-            yield from _once(context, engine, f"data.{module.name}.{rule.name}", rule)
+            asked.setdefault(f"data.{module.name}.{rule.name}", rule)
+    for path, rule in asked.items():
+        yield from _once(context, engine, path, rule)
 
 
 def _once(context: Context, engine: Engine, path: str, rule: Rule) -> Iterator[Problem]:
@@ -64,22 +75,18 @@ def _document(phase: str) -> JSON:
 def _problem(context: Context, said: str) -> Problem:
     place, message = _PLACE.search(said), _SAID.search(said)
     text = message["said"] if message else said
+    what = f"the policy engine refuses it: {text}"
     for module in context.modules:
         if place and module.file.path == place["file"]:
             line = int(place["line"])
             source = module.file.text.split("\n")[line - 1].replace("\t", " ")
-            return Problem(
-                module.file.path,
-                line,
-                1,
-                f"the policy engine refuses it: {text}",
-                "Correct this rule.",
-                source,
-            )
-    return Problem(
-        context.modules[0].file.path,
-        1,
-        1,
-        f"the policy engine refuses it: {text}",
-        "Correct the rule it names.",
-    )
+            return Problem(module.file.path, line, int(place["column"]), what, _remedy(text), source)
+    return Problem(context.modules[0].file.path, 1, 1, what, _remedy(text))
+
+
+def _remedy(text: str) -> str:
+    """What to write instead of what regorus says *text* about."""
+    for said, remedy in _REMEDIES.items():
+        if said in text:
+            return remedy
+    return "Correct this rule; the message is the policy engine's own."
