@@ -2,62 +2,119 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import click
 
-from fumehood.cli.output import echo_json
 from fumehood.cli.policy_output import FAILED, USAGE, refuse, say
+from fumehood.cli.policy_report import print_junit, print_report, report_json
+from fumehood.cli.policy_sources import opa_option, sources_argument
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
-    from fumehood.pdp import TestResult
+    from fumehood.workbench import Report
 
 __all__ = ["test"]
 
-_MARKS = {"pass": "PASS", "fail": "FAIL", "error": "ERROR", "skip": "SKIP"}
-
 
 @click.command()
-@click.argument("sources", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@sources_argument
 @click.option("-v", "--verbose", is_flag=True, help="Show the tests that passed, and what tests print.")
-@click.option("--run", "only", metavar="REGEX", help="Only tests whose full name matches.")
-def test(sources: tuple[str, ...], *, as_json: bool, verbose: bool, only: str | None) -> None:
-    """Run the *_test.rego of SOURCES (folders, or names of packs; default ./policies), as `opa test` does.
+@click.option("-r", "--run", "only", metavar="REGEX", help="Only tests in whose full name this is found.")
+@click.option(
+    "-m", "--mutate", is_flag=True, help="Also run hostile variants of each case: none may be looser."
+)
+@click.option("-c", "--coverage", is_flag=True, help="Say which lines of the policies no test evaluates.")
+@click.option("--threshold", type=click.FloatRange(0, 100), help="The least coverage, in percent.")
+@click.option("-w", "--watch", is_flag=True, help="Run again whenever a file changes.")
+@click.option(
+    "--engine", type=click.Choice(["embedded", "opa", "both"]), default="embedded", show_default=True
+)
+@opa_option
+@click.option(
+    "-f",
+    "--format",
+    "shape",
+    type=click.Choice(["pretty", "json", "junit"]),
+    default="pretty",
+    show_default=True,
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--fail-on-empty", is_flag=True, help="No test at all is a failure.")
+def test(
+    sources: tuple[str, ...],
+    *,
+    verbose: bool,
+    only: str | None,
+    mutate: bool,
+    coverage: bool,
+    threshold: float | None,
+    watch: bool,
+    engine: str,
+    opa: str | None,
+    shape: str,
+    as_json: bool,
+    fail_on_empty: bool,
+) -> None:
+    """Run the *_test.rego and *_cases.yaml of SOURCES (folders, or names of packs; default ./policies).
 
     Exit code: 0 all pass, 1 one does not, 2 no such source or no such test, 3 the policies cannot be loaded.
     """
-    from fumehood.errors import ConfigError
-    from fumehood.pdp import run_tests
+    from fumehood.workbench import run_policy_tests
 
-    try:
-        results = run_tests(sources or ("./policies",), only=only)
-    except ConfigError as error:
-        refuse(error, as_json=as_json)
-    if as_json:
-        echo_json([_fields(result) for result in results])
+    covers = coverage or threshold is not None
+    if covers and engine == "opa":
+        raise click.UsageError("coverage needs the embedded engine: --engine embedded, or both")
+    given = sources or ("./policies",)
+    shape = "json" if as_json else shape
+
+    def once() -> int:
+        from fumehood.errors import ConfigError
+
+        try:
+            report = run_policy_tests(
+                given,
+                only=only,
+                engines=engine,  # type: ignore[arg-type]  # click has checked it
+                opa=opa,
+                covers=covers,
+                mutates=mutate,
+            )
+        except ConfigError as error:
+            refuse(error, as_json=shape == "json")
+        _print(report, shape, verbose=verbose)
+        return _exit_code(report, threshold, is_narrowed=bool(only), fail_on_empty=fail_on_empty)
+
+    if watch:
+        _again_and_again(once, given)
+    click.get_current_context().exit(once())
+
+
+def _print(report: Report, shape: str, *, verbose: bool) -> None:
+    if shape == "json":
+        report_json(report)
+    elif shape == "junit":
+        print_junit(report)
     else:
-        _report(results, verbose=verbose)
-    if not results:
-        click.get_current_context().exit(USAGE)
-    if any(result.outcome in ("fail", "error") for result in results):
-        click.get_current_context().exit(FAILED)
+        print_report(report, verbose=verbose)
 
 
-def _report(results: Sequence[TestResult], *, verbose: bool) -> None:
-    for result in results:
-        if verbose or result.outcome != "pass":
-            say(f"{_MARKS[result.outcome]} {result.name}  {result.file}:{result.line}")
-            say(result.message, indent=2)
-        if verbose or result.outcome in ("fail", "error"):
-            say(result.output, indent=2)
-    counts = {mark: sum(_MARKS[r.outcome] == mark for r in results) for mark in _MARKS.values()}
-    said = ", ".join(f"{count} {mark.lower()}" for mark, count in counts.items() if count)
-    say(said or "no tests were found")
+def _exit_code(report: Report, threshold: float | None, *, is_narrowed: bool, fail_on_empty: bool) -> int:
+    if not report.results:
+        return USAGE if is_narrowed else FAILED if fail_on_empty else 0
+    if threshold is not None and report.coverage and report.coverage.percent < threshold:
+        say(f"coverage is {report.coverage.percent:.2f}%, less than {threshold:.2f}%", err=True)
+        return FAILED
+    return 0 if report.is_ok else FAILED
 
 
-def _fields(result: TestResult) -> dict[str, object]:
-    names = ("name", "file", "line", "outcome", "message", "output", "duration_s")
-    return {name: getattr(result, name) for name in names}
+def _again_and_again(once: Callable[[], int], given: tuple[str, ...]) -> None:
+    """Until Ctrl-C. What cannot be loaded is said, and waited for."""
+    from fumehood.workbench.watch import changes, folders_of
+
+    for _ in changes(folders_of(given)):
+        with contextlib.suppress(click.exceptions.Exit):
+            once()
+        say("watching for changes …", err=True)

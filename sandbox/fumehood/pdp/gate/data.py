@@ -14,6 +14,9 @@ from fumehood.pdp.sources import PolicyFile
 
 __all__ = ["gather"]
 
+# Case tables, and the schemas of the tools: read by `fumehood policy`, never data that decides.
+_FOR_THE_WORKBENCH = re.compile(r"(?:_cases\.ya?ml|(?:\A|/)tools\.json)\Z")
+
 _RESERVED = {
     "policies": "could grant what no policy permits",
     "fumehood": "could change how decisions are made",
@@ -26,7 +29,8 @@ def gather(files: Sequence[PolicyFile]) -> tuple[dict[str, JSON], list[Problem]]
     whole: dict[str, JSON] = {}
     problems: list[Problem] = []
     for file in files:
-        problems.extend(_add(file, whole))
+        if not _FOR_THE_WORKBENCH.search(file.name):
+            problems.extend(_add(file, whole))
     return whole, problems
 
 

@@ -1,0 +1,251 @@
+"""Runs everything that tests policies: `test_*` rules, case tables, mutations; by one engine or by both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, cast
+
+from fumehood.canonical import JSON
+from fumehood.errors import ConfigError
+from fumehood.pdp import gate, sources
+from fumehood.pdp.rego_tests import Source, Suite, TestResult, pattern_of
+from fumehood.workbench.answers import Answer, difference, loosened, meets
+from fumehood.workbench.cases import ENDINGS, Case, cases_of
+from fumehood.workbench.coverage import Coverage, coverage_of
+from fumehood.workbench.deciding import Deciding, deciding_lines
+from fumehood.workbench.judge import EmbeddedJudge, Judge, gated
+from fumehood.workbench.mutate import Mutant, mutants_of
+from fumehood.workbench.opa import OpaBinary, OpaJudge, find_opa
+from fumehood.workbench.tools import FILE_NAME, ToolSchema, tools_from_text
+
+__all__ = ["Engines", "Report", "run_policy_tests", "tools_beside"]
+
+Engines = Literal["embedded", "opa", "both"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was run. `mutants`: how many variants were decided; `coverage`: None if it was not asked for."""
+
+    results: tuple[TestResult, ...]
+    mutants: int = 0
+    coverage: Coverage | None = None
+
+    @property
+    def is_ok(self) -> bool:
+        return not any(result.outcome in ("fail", "error") for result in self.results)
+
+
+def run_policy_tests(
+    given: Sequence[Source],
+    *,
+    only: str | None = None,
+    engines: Engines = "embedded",
+    opa: str | None = None,
+    covers: bool = False,
+    mutates: bool = False,
+) -> Report:
+    """Run the tests and case tables of folders and packs.
+
+    *only*: a regular expression, searched in full names (`data.x_test.test_a`, `x_cases/the row's name`).
+
+    Raises:
+        ConfigError: policies, tests or tables cannot be used; or the opa binary is wanted and not there.
+    """
+    return _Run(given, only=only, engines=engines, opa=opa, covers=covers).report(mutates=mutates)
+
+
+def tools_beside(read: sources.Files) -> tuple[ToolSchema, ...]:
+    """The tools that `tools.json` files among the sources name.
+
+    Raises:
+        ConfigError: one of them is something else.
+    """
+    files = [file for file in read.files if file.name.rpartition("/")[2] == FILE_NAME]
+    found = [tool for file in files for tool in tools_from_text(file.text, file.path)]
+    return tuple({tool.name: tool for tool in found}.values())
+
+
+class _Run:
+    def __init__(
+        self, given: Sequence[Source], *, only: str | None, engines: Engines, opa: str | None, covers: bool
+    ) -> None:
+        read = sources.read(given)
+        self._verdict: gate.Verdict = gated(read)
+        self._wanted = pattern_of(only)
+        cases, problems = cases_of(read.files, tools_beside(read))
+        if problems:
+            raise ConfigError("the case tables cannot be read", problems=tuple(problems))
+        self._cases = [case for case in cases if self._wanted.search(_name(case))]
+        self._binary = self._opa_binary(read, opa) if engines != "embedded" else None
+        self._suite = Suite(read, self._verdict, covers=covers) if engines != "opa" else None
+        self._embedded = EmbeddedJudge(self._verdict, covers=covers) if engines != "opa" else None
+
+    def _opa_binary(self, read: sources.Files, opa: str | None) -> OpaBinary:
+        path = find_opa(opa)
+        if path is None:
+            raise ConfigError("there is no opa binary on PATH; give it with --opa or $FUMEHOOD_OPA")
+        return OpaBinary(path, self._verdict, [file for file in read.files if file.is_test])
+
+    def report(self, *, mutates: bool) -> Report:
+        results = [*self._rego_tests(), *self._case_tests()]
+        count = 0
+        if mutates:
+            passed = {result.name for result in results if result.outcome == "pass"}
+            for case in (c for c in self._cases if _name(c) in passed):
+                mutants = mutants_of(case)
+                count += len(mutants)
+                results.extend(self._mutations(case, mutants))
+        return Report(tuple(results), count, self._coverage())
+
+    @property
+    def _judges(self) -> list[Judge]:
+        found: list[Judge] = [self._embedded] if self._embedded else []
+        return [*found, OpaJudge(self._binary)] if self._binary else found
+
+    def _coverage(self) -> Coverage | None:
+        if self._suite is None or self._embedded is None or not self._suite.covers:
+            return None
+        reports = [self._suite.coverage(), self._embedded.coverage()]
+        return coverage_of(reports, [module.file.path for module in self._verdict.modules])
+
+    def _rego_tests(self) -> list[TestResult]:
+        here = self._suite.run(self._wanted) if self._suite else []
+        if self._binary is None:
+            return here
+        there = [row for row in map(_by_opa, self._binary.test()) if self._wanted.search(row.name)]
+        return _agreed(here, there) if self._suite else there
+
+    def _case_tests(self) -> list[TestResult]:
+        documents = [case.document for case in self._cases]
+        said = [judge.answers(documents) for judge in self._judges]
+        return [self._case(case, [answers[i] for answers in said]) for i, case in enumerate(self._cases)]
+
+    def _case(self, case: Case, answers: Sequence[Answer]) -> TestResult:
+        result = TestResult(_name(case), case.file, case.line, "pass")
+        answer = answers[0]
+        if not meets(answer, case.expected):
+            diff = difference(answer, case.expected)
+            return self._failed(result, case.document, answer, "", diff)
+        if _differ(answers):
+            return self._failed(result, case.document, answer, _disagreement(answers), [])
+        return result
+
+    def _failed(
+        self, result: TestResult, document: dict[str, JSON], answer: Answer, said: str, diff: Sequence[str]
+    ) -> TestResult:
+        decided = deciding_lines(self._verdict, document, answer)
+        shown = json.dumps(document, ensure_ascii=False)
+        message = "\n".join(
+            [*([said] if said else []), "input", f"  {shown}", *diff, *_shown_lines(answer, decided)]
+        )
+        details: dict[str, JSON] = {
+            "input": document,
+            "decided": cast("JSON", answer.as_json()),
+            "diff": cast("JSON", list(diff)),
+            "decided_by": [_deciding_json(one) for one in decided],
+        }
+        return replace(result, outcome="fail", message=message, details=details)
+
+    def _mutations(self, case: Case, mutants: Sequence[Mutant]) -> Iterator[TestResult]:
+        documents = [case.document, *(mutant.document for mutant in mutants)]
+        used: set[tuple[str, str]] = set()
+        allowed = {(allowance.at, allowance.mutation) for allowance in case.allowances}
+        for judge in self._judges:
+            before, *after = judge.answers(documents)
+            for mutant, answer in zip(mutants, after, strict=True):
+                how = loosened(before, answer)
+                if how and (mutant.at, mutant.mutation) in allowed:
+                    used.add((mutant.at, mutant.mutation))
+                elif how:
+                    yield self._looser(case, mutant, answer, how, judge.name)
+        for unneeded in (a for a in case.allowances if (a.at, a.mutation) not in used):
+            name = f"{_name(case)} [{unneeded.at} {unneeded.mutation}]"
+            message = "this mutation is allowed and loosens nothing; delete the line"
+            yield TestResult(name, case.file, unneeded.line, "fail", message)
+
+    def _looser(self, case: Case, mutant: Mutant, answer: Answer, how: str, engine: str) -> TestResult:
+        name = f"{_name(case)} [{mutant.at} {mutant.mutation}]"
+        by = "" if engine == "embedded" else f" ({engine})"
+        said = f"looser{by}: {how} where {mutant.at} is {_WORDS[mutant.mutation]}"
+        return self._failed(TestResult(name, case.file, case.line, "fail"), mutant.document, answer, said, [])
+
+
+_WORDS: Mapping[str, str] = {
+    "removed": "absent",
+    "null": "null",
+    "wrong_type": "of another type",
+    "negative": "negative",
+    "provenance": "of unknown origin",
+}
+
+
+def _name(case: Case) -> str:
+    stem = case.file.replace("\\", "/").rpartition("/")[2]
+    for ending in ENDINGS:
+        stem = stem.removesuffix(ending)
+    return f"{stem}_cases/{case.name}"
+
+
+def _by_opa(row: Mapping[str, JSON]) -> TestResult:
+    outcome = "skip" if row.get("skip") else "error" if row.get("error") else "pass"
+    outcome = "fail" if row.get("fail") and outcome == "pass" else outcome
+    place = row.get("location")
+    line = place.get("row", 1) if isinstance(place, dict) else 1
+    error = row.get("error")
+    message = str(error.get("message", "")) if isinstance(error, dict) else ""
+    name = f"{row.get('package')}.{str(row.get('name')).partition('#')[0]}"
+    duration = row.get("duration", 0)
+    took = duration / 1e9 if isinstance(duration, int | float) else 0.0
+    return TestResult(
+        name, str(row["file"]), cast("int", line), outcome, message, str(row.get("output", "")), took
+    )
+
+
+def _agreed(here: Sequence[TestResult], there: Sequence[TestResult]) -> list[TestResult]:
+    """The embedded engine's results; where the other says otherwise, a failure that says so."""
+    others: dict[str, list[str]] = {}
+    for row in there:
+        others.setdefault(row.name, []).append(row.outcome)
+    found = [_compared(row, others.pop(row.name, ["not run"])) for row in here]
+    extra = [row for row in there if row.name in others]
+    message = "the engines disagree: only opa runs this test"
+    return [*found, *(replace(row, outcome="fail", message=message) for row in extra)]
+
+
+def _compared(row: TestResult, theirs: Sequence[str]) -> TestResult:
+    is_bad = any(outcome not in ("pass", "skip") for outcome in theirs)
+    if is_bad == (row.outcome in ("fail", "error")):
+        return row
+    said = f"the engines disagree: embedded {row.outcome}, opa {', '.join(theirs)}"
+    return replace(row, outcome="fail", message="\n".join(filter(None, [said, row.message])))
+
+
+def _differ(answers: Sequence[Answer]) -> bool:
+    def key(answer: Answer) -> tuple[object, ...]:
+        items = (answer.reasons, answer.obligations)
+        said = [sorted(json.dumps(item, sort_keys=True) for item in part) for part in items]
+        is_failure = any(str(reason.get("code", "")).startswith("pdp_") for reason in answer.reasons)
+        return (answer.effect, "pdp") if is_failure else (answer.effect, *said)
+
+    return len({json.dumps(key(answer)) for answer in answers}) > 1
+
+
+def _disagreement(answers: Sequence[Answer]) -> str:
+    return "the engines disagree: " + ", ".join(json.dumps(a.as_json(), ensure_ascii=False) for a in answers)
+
+
+def _shown_lines(answer: Answer, decided: Sequence[Deciding]) -> list[str]:
+    if not decided:
+        return [] if answer.rules else ["nothing permits it: no `permit` names this tool"]
+    lines = ["nothing permits it; what did not hold:" if decided[0].is_silent else "decided by"]
+    for one in decided:
+        lines.append(f"  {one.file}:{one.line}: {one.rule}")
+        lines += [f"    {number:>4}  {text}" for number, text in enumerate(one.source, one.line)]
+    return lines
+
+
+def _deciding_json(one: Deciding) -> JSON:
+    return {"rule": one.rule, "file": one.file, "line": one.line, "held": not one.is_silent}
