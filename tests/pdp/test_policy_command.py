@@ -50,7 +50,9 @@ def test_check_in_json_has_every_field(tmp_path: Path) -> None:
     result = run("check", "--json", folder_of(tmp_path / "p", x=BAD))
     said = json.loads(result.output)
     assert (result.exit_code, said["ok"], len(said["problems"])) == (3, False, 3)
-    assert set(said["problems"][0]) == {"file", "line", "column", "message", "remedy", "source_line"}
+    assert set(said["problems"][0]) == {
+        *("file", "line", "column", "message", "remedy", "source_line", "severity", "code")
+    }
 
 
 def test_no_such_source_is_a_usage_error() -> None:

@@ -69,8 +69,8 @@ class OpaBinary:
         rows = self._parsed(answer, "opa test")
         return [self._row(row) for row in cast("list[Document]", rows or [])]
 
-    def check(self) -> list[Problem]:
-        """What `opa check --strict` says, the policy input's schema included.
+    def check(self, *, is_strict: bool) -> list[Problem]:
+        """What `opa check` says, the policy input's schema included.
 
         Raises:
             ConfigError: it does not run.
@@ -78,8 +78,8 @@ class OpaBinary:
         with self._folder() as folder:
             schema = folder.parent / "input.json"
             schema.write_text(json.dumps(PolicyDocument.model_json_schema()))
-            command = ["check", "--strict", "--max-errors", "0", "--format", "json"]
-            answer = self._run([*command, "--schema", str(schema), "."], folder)
+            command = ["check", "--max-errors", "0", "--format", "json", "--schema", str(schema)]
+            answer = self._run([*command, *(["--strict"] if is_strict else []), "."], folder)
         if answer.returncode == 0:
             return []
         said = cast("Document", self._parsed(answer, "opa check"))
@@ -191,8 +191,8 @@ def _details(error: Document) -> str:
     details = error.get("details")
     if not isinstance(details, dict):
         return ""
-    wanted = details.get("want") or details.get("oneOf")
-    return f"; expected one of {json.dumps(wanted)}" if wanted else ""
+    wanted = details.get("oneOf")
+    return f"; expected one of {', '.join(map(str, wanted))}" if isinstance(wanted, list) else ""
 
 
 def _end(answer: subprocess.CompletedProcess[bytes]) -> str:
