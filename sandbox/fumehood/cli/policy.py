@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from fumehood.cli.policy_check import check
+from fumehood.cli.policy_new import new
 from fumehood.cli.policy_test import test
 
 __all__ = ["policy"]
@@ -12,8 +13,9 @@ __all__ = ["policy"]
 
 @click.group()
 def policy() -> None:
-    """Check and test policies."""
+    """Write, check and test policies."""
 
 
+policy.add_command(new)
 policy.add_command(check)
 policy.add_command(test)
