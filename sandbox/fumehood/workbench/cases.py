@@ -34,7 +34,7 @@ ENDINGS = ("_cases.yaml", "_cases.yml")
 Document = dict[str, JSON]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Pointer = Annotated[str, Field(pattern=r"^/")]
-Kind = Literal["removed", "null", "wrong_type", "negative", "provenance"]
+Kind = Literal["removed", "nulled", "retyped", "negated", "untraced"]
 
 
 class _Strict(BaseModel):

@@ -73,10 +73,10 @@ def _inside(value: JSON) -> list[tuple[str | int, JSON]]:
 def _changes(value: JSON) -> Iterator[tuple[Kind, JSON]]:
     yield "removed", None
     if value is not None:
-        yield "null", None
-    yield from (("wrong_type", other) for other in _other_types(value))
+        yield "nulled", None
+    yield from (("retyped", other) for other in _other_types(value))
     if isinstance(value, int | float) and not isinstance(value, bool):
-        yield "negative", -value if value > 0 else -1
+        yield "negated", -value if value > 0 else -1
 
 
 def _other_types(value: JSON) -> list[JSON]:
@@ -93,7 +93,7 @@ def _other_types(value: JSON) -> list[JSON]:
         case dict():
             return ["", []]
         case _:
-            return ["", 0, []]
+            return []  # null is hostile already: another value would be a better call
 
 
 def _put(args: JSON, steps: Steps, value: JSON, *, is_removal: bool) -> None:
@@ -123,7 +123,7 @@ def _drop_origin(document: Document, at: str) -> bool:
 def _of_unknown_origin(case: Case, at: str) -> Iterator[Mutant]:
     document = copy.deepcopy(case.document)
     if _drop_origin(document, at):
-        yield Mutant(at, "provenance", document)
+        yield Mutant(at, "untraced", document)
 
 
 def _with_forms(case: Case, document: Document) -> Document:

@@ -175,10 +175,10 @@ class _Run:
 
 _WORDS: Mapping[str, str] = {
     "removed": "absent",
-    "null": "null",
-    "wrong_type": "of another type",
-    "negative": "negative",
-    "provenance": "of unknown origin",
+    "nulled": "null",
+    "retyped": "of another type",
+    "negated": "negative",
+    "untraced": "of unknown origin",
 }
 
 

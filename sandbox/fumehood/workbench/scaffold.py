@@ -27,9 +27,7 @@ _TOOL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}\Z")
 _ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}\Z")
 _VERBS = "read|get|list|search|find|lookup|look|show|fetch|query|describe|view|count|inspect"
 _READS = re.compile(rf"(?:{_VERBS})(?:_|\b|[A-Z])")
-_DEEDS = (
-    "pay|refund|issue|transfer|charge|delete|drop|remove|wipe|send|post|write|run|exec|grant|create|update"
-)
+_DEEDS = "pay|refund|issue|transfer|charge|delete|drop|remove|wipe|send|post|write|run|exec|grant|create"
 _ACTS = re.compile(rf"(?:{_DEEDS})(?:_|\b|[A-Z])")
 _READ_KINDS = frozenset({"read", "fetch"})
 _RISKY = ("money", "destroy", "access", "egress", "execute", "write")
