@@ -30,7 +30,11 @@ __all__ = ["test"]
 @click.option("--threshold", type=click.FloatRange(0, 100), help="The least coverage, in percent.")
 @click.option("-w", "--watch", is_flag=True, help="Run again whenever a file changes.")
 @click.option(
-    "--engine", type=click.Choice(["embedded", "opa", "both"]), default="embedded", show_default=True
+    "--engine",
+    type=click.Choice(["embedded", "opa", "both"]),
+    default="embedded",
+    show_default=True,
+    help="Which engine decides; both: they must agree.",
 )
 @opa_option
 @click.option(
@@ -40,6 +44,7 @@ __all__ = ["test"]
     type=click.Choice(["pretty", "json", "junit"]),
     default="pretty",
     show_default=True,
+    help="How to print the results.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--fail-on-empty", is_flag=True, help="No test at all is a failure.")

@@ -67,7 +67,8 @@ class OpaBinary:
         with self._folder() as folder:
             answer = self._run(["test", "-v", "--format", "json", "--timeout", "5s", "."], folder)
         rows = self._parsed(answer, "opa test")
-        return [self._row(row) for row in cast("list[Document]", rows or [])]
+        with _understood("opa test"):
+            return [self._row(row) for row in cast("list[Document]", rows or [])]
 
     def check(self, *, is_strict: bool) -> list[Problem]:
         """What `opa check` says, the policy input's schema included.
@@ -83,7 +84,8 @@ class OpaBinary:
         if answer.returncode == 0:
             return []
         said = cast("Document", self._parsed(answer, "opa check"))
-        found = list(self._problems(cast("list[Document]", said.get("errors") or [])))
+        with _understood("opa check"):
+            found = list(self._problems(cast("list[Document]", said.get("errors") or [])))
         if not found:
             raise ConfigError(f"opa check failed: {_end(answer)}")
         return found
@@ -95,12 +97,14 @@ class OpaBinary:
             command = ["eval", "--strict-builtin-errors", "--format", "json", "--data", "."]
             answer = self._run([*command, "--input", "../documents.json", _QUERY], folder)
         said = cast("Document", self._parsed(answer, "opa eval"))
-        if "errors" in said:
-            return "; ".join(str(e.get("message")) for e in cast("list[Document]", said["errors"]))
-        results = cast("list[Document]", said.get("result") or [])
-        if not results:
-            raise ConfigError(f"opa eval gave no result: {_end(answer)}")
-        return cast("list[list[JSON]]", cast("Document", results[0]["bindings"])["x"])
+        with _understood("opa eval"):
+            if "errors" in said:
+                return "; ".join(str(e.get("message")) for e in cast("list[Document]", said["errors"]))
+            (result,) = cast("list[Document]", said["result"])
+            found = cast("list[list[JSON]]", cast("Document", result["bindings"])["x"])
+            if len(found) != len(documents):
+                raise ValueError(f"{len(found)} decisions about {len(documents)} inputs")
+        return found
 
     @contextmanager
     def _folder(self) -> Iterator[Path]:
@@ -176,6 +180,15 @@ class OpaJudge:
             return [failure_of(PdpError(found, code="pdp_error"))]
         half = len(documents) // 2  # one of them is an error, and hides the others
         return [*self._part(documents[:half]), *self._part(documents[half:])]
+
+
+@contextmanager
+def _understood(what: str) -> Iterator[None]:
+    """Around reading an answer: one of another shape is a ConfigError, not a stack trace."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{what} answered something that is not understood: {error}") from error
 
 
 def _answer(found: list[JSON]) -> Answer:

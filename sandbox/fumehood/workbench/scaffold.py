@@ -104,6 +104,11 @@ class Plan:
         is_number = self.bound.type in ("number", "integer")
         return self.bound.ref if is_number else f"count({self.bound.ref})"
 
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """Where only the number of arguments is bounded: how those are called that are too many."""
+        return tuple(f"extra_{n}" for n in range(self.most + 1 - len(self.required)))
+
     def sample(self, **changed: JSON) -> dict[str, JSON]:
         """Arguments within every bound."""
         return {argument.name: _SAMPLES[argument.type] for argument in self.required} | changed
@@ -111,7 +116,7 @@ class Plan:
     def beyond(self) -> dict[str, JSON]:
         """Arguments that are beyond the bound."""
         if self.bound is None:
-            return {f"extra_{n}": n for n in range(self.most + 1)}
+            return self.sample() | dict.fromkeys(self.extras, 1)
         if self.bound.type in ("number", "integer"):
             return self.sample() | {self.bound.name: self.most + 1}
         is_text = self.bound.type == "string"

@@ -172,9 +172,7 @@ def _allowances(plan: Plan) -> str:
     if plan.bound:
         return ""
     because = "with one fewer it is within the bound"
-    rows = [
-        f"\n      - {{at: /{name}, mutation: removed, because: {because}}}" for name in sorted(plan.beyond())
-    ]
+    rows = [f"\n      - {{at: /{name}, mutation: removed, because: {because}}}" for name in plan.extras]
     return "\n    allow:" + "".join(rows)
 
 
