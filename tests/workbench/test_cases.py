@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,8 @@ from workbench.tables import CASES, folder, row
 from fumehood.errors import ConfigError, Problem
 from fumehood.pdp.document import complaints
 from fumehood.pdp.sources import PolicyFile
-from fumehood.workbench.cases import Case, cases_of
+from fumehood.workbench.cases import Case, cases_of, completed
+from fumehood.workbench.fragments import fragment_of
 from fumehood.workbench.run import run_policy_tests
 from fumehood.workbench.tools import ToolSchema
 
@@ -111,3 +113,24 @@ def test_any_table_is_read_or_refused(value: object) -> None:
     text = json.dumps({"cases": [value]}, ensure_ascii=False)
     cases, problems = read(text)
     assert cases or problems
+
+
+ARGS = st.dictionaries(st.text(max_size=5), VALUES, max_size=3)
+ORIGINS = st.dictionaries(st.sampled_from(["/a", "/b/c"]), st.sampled_from(["user", "untrusted"]), max_size=2)
+PARTS = st.sampled_from(
+    [
+        {},
+        {"context": {"session": {"id": "s", "prompt": "p"}}},
+        {"subject": {"id": "x"}, "resource": {"properties": {"annotations": {"kind": "read"}}}},
+        {"context": {"provenance": {"session_labels": ["untrusted"]}, "normalised": {}}},
+        {"action": {"name": "return_result", "properties": {"result": [1]}}},
+    ]
+)
+
+
+@given(ARGS, ORIGINS, PARTS)
+def test_what_is_shown_of_an_input_completes_to_it_again(args: Any, origins: Any, parts: Any) -> None:
+    document = completed({"tool": "t", "args": args, "origins": origins} | parts, {})
+    short = fragment_of(document)
+    assert completed(short, {}) == document
+    assert len(str(short)) < len(str(document))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from host import opa_binary, require
-from workbench.tables import CASES, POLICY, failed, folder
+from workbench.tables import CASES, POLICY, failed, folder, row
 
 from fumehood.errors import ConfigError
 from fumehood.workbench import run_policy_tests
@@ -31,23 +31,23 @@ def test_rows_pass_and_their_names_are_their_files(tmp_path: Path) -> None:
 def test_failure_shows_input_diff_and_the_definition_that_decided(tmp_path: Path) -> None:
     wrong = CASES.replace("effect: deny", "effect: ask")
     report = run_policy_tests([str(folder(tmp_path, cases=wrong))])
-    (row,) = failed(report).values()
-    assert row.line == 10
-    assert '"amount": 400' in row.message
-    assert "-effect: ask\n+effect: deny" in row.message
-    assert f"{tmp_path}/pay.rego:22: policies.pay.deny" in row.message
-    assert "22  deny contains" in row.message
-    assert "never there" not in row.message  # the other definition of the same rule did not speak
-    assert row.details is not None
-    assert row.details["decided_by"] == [
+    (bad,) = failed(report).values()
+    assert bad.line == 10
+    assert '"amount": 400' in bad.message
+    assert "-effect: ask\n+effect: deny" in bad.message
+    assert f"{tmp_path}/pay.rego:22: policies.pay.deny" in bad.message
+    assert "22  deny contains" in bad.message
+    assert "never there" not in bad.message  # the other definition of the same rule did not speak
+    assert bad.details is not None
+    assert bad.details["decided_by"] == [
         {"rule": "policies.pay.deny", "file": f"{tmp_path}/pay.rego", "line": 22, "held": True}
     ]
 
 
 def test_a_row_that_asks_does_not_pass_as_permitted(tmp_path: Path) -> None:
     wrong = CASES.replace("effect: ask, reasons: [not named by the user]", "effect: permit")
-    (row,) = failed(run_policy_tests([str(folder(tmp_path, cases=wrong))])).values()
-    assert "-effect: permit\n+effect: ask" in row.message
+    (bad,) = failed(run_policy_tests([str(folder(tmp_path, cases=wrong))])).values()
+    assert "-effect: permit\n+effect: ask" in bad.message
 
 
 def test_where_nothing_permits_the_permits_that_did_not_hold_are_shown(tmp_path: Path) -> None:
@@ -96,9 +96,9 @@ def test_allowed_mutations_pass_and_those_that_loosen_nothing_are_to_be_deleted(
     assert run_policy_tests([str(bad)], mutates=True).is_ok
     good = folder(tmp_path / "b", cases=CASES + ALLOW % "nulled")
     assert run_policy_tests([str(good)]).is_ok
-    (row,) = failed(run_policy_tests([str(good)], mutates=True)).values()
-    assert (row.name, row.line) == ("pay_cases/large [/amount nulled]", 13)
-    assert "delete the line" in row.message
+    (bad,) = failed(run_policy_tests([str(good)], mutates=True)).values()
+    assert (bad.name, bad.line) == ("pay_cases/large [/amount nulled]", 13)
+    assert "delete the line" in bad.message
 
 
 @pytest.mark.parametrize("reason", ["''", "3", "null"])
@@ -128,6 +128,17 @@ def test_mutants_change_one_thing_and_leave_the_case_alone(tmp_path: Path) -> No
     assert all(json.dumps(m.document) != before for m in mutants)
     gone = next(m for m in mutants if (m.at, m.mutation) == ("/s", "removed"))
     assert "/s" not in json.dumps(gone.document["context"])  # its path form is gone as well
+
+
+def test_forms_of_a_recorded_call_are_worked_out_anew_where_it_is_changed(tmp_path: Path) -> None:
+    from fumehood.pdp import sources
+    from fumehood.workbench.cases import cases_of
+
+    text = row("{tool: t, args: {a: x, b: /b}, context: {normalised: {paths: {/a: /cwd/x, /b: /b}}}}")
+    (case,), _ = cases_of(sources.read([str(folder(tmp_path, cases=text))]).files)
+    forms = {(m.at, m.mutation): m.document["context"]["normalised"] for m in mutants_of(case)}  # type: ignore[index,call-overload]
+    assert forms["/b", "removed"]["paths"] == {"/a": "/cwd/x"}
+    assert forms["/a", "nulled"]["paths"] == {"/b": "/b"}
 
 
 def test_coverage_is_of_policy_lines_and_in_the_shape_of_opa(tmp_path: Path) -> None:

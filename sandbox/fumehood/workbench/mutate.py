@@ -41,7 +41,7 @@ def mutants_of(case: Case) -> list[Mutant]:
             _put(_args(document), steps, changed, is_removal=mutation == "removed")
             if mutation == "removed":
                 _drop_origin(document, at)
-            found.append(Mutant(at, mutation, _with_forms(case, document)))
+            found.append(Mutant(at, mutation, _with_forms(case, document, at)))
         found.extend(_of_unknown_origin(case, at))
     return found
 
@@ -126,9 +126,30 @@ def _of_unknown_origin(case: Case, at: str) -> Iterator[Mutant]:
         yield Mutant(at, "untraced", document)
 
 
-def _with_forms(case: Case, document: Document) -> Document:
-    """Paths, URLs and commands of the new arguments, as the guard would work them out."""
-    if not case.has_own_forms:
-        cast("Document", document["context"]).pop("normalised", None)
-        with_forms(document)
+def _with_forms(case: Case, document: Document, at: str) -> Document:
+    """The paths, URLs and commands of the new arguments, as the guard would work them out.
+
+    Forms that were written by hand, or came with a recorded call, stay where nothing was changed.
+    """
+    context = cast("Document", document["context"])
+    before = cast("Document", context.pop("normalised", {}))
+    with_forms(document)
+    if case.has_own_forms:
+        now = cast("Document", context["normalised"])
+        context["normalised"] = {
+            form: _elsewhere(before.get(form), at) | _at(now.get(form), at)
+            for form in before.keys() | now.keys()
+        }
     return document
+
+
+def _is_at(pointer: str, at: str) -> bool:
+    return pointer == at or pointer.startswith(f"{at}/") or at.startswith(f"{pointer}/")
+
+
+def _elsewhere(forms: JSON, at: str) -> Document:
+    return {p: v for p, v in forms.items() if not _is_at(p, at)} if isinstance(forms, dict) else {}
+
+
+def _at(forms: JSON, at: str) -> Document:
+    return {p: v for p, v in forms.items() if _is_at(p, at)} if isinstance(forms, dict) else {}

@@ -15,6 +15,7 @@ from fumehood.workbench.answers import Answer, difference, loosened, meets
 from fumehood.workbench.cases import ENDINGS, Case, cases_of
 from fumehood.workbench.coverage import Coverage, coverage_of
 from fumehood.workbench.deciding import Deciding, deciding_lines
+from fumehood.workbench.fragments import fragment_of
 from fumehood.workbench.judge import EmbeddedJudge, Judge, gated
 from fumehood.workbench.mutate import Mutant, mutants_of
 from fumehood.workbench.opa import OpaBinary, OpaJudge, find_opa
@@ -137,7 +138,7 @@ class _Run:
         self, result: TestResult, document: dict[str, JSON], answer: Answer, said: str, diff: Sequence[str]
     ) -> TestResult:
         decided = deciding_lines(self._verdict, document, answer)
-        shown = json.dumps(document, ensure_ascii=False)
+        shown = json.dumps(fragment_of(document), ensure_ascii=False)
         message = "\n".join(
             [*([said] if said else []), "input", f"  {shown}", *diff, *_shown_lines(answer, decided)]
         )
