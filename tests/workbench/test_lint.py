@@ -42,6 +42,7 @@ FOUND = [
     (BOUNDED.replace("<= 9", "<= 9\n\tinput.action.properties.args.t == 1"), "unknown-argument", "error", 13, 2),  # noqa: E501
     (PERMIT + DENY % '\tcall.tool == "pay"\n\tcall.args.amount > 9', "deny-only-bound", "error", 15, 2),
     (PERMIT + DENY % "\tcall.args.amount > 9", "deny-only-bound", "error", 14, 2),
+    (PERMIT + DENY % '\tcall.arg("amount", 0) > 9', "deny-only-bound", "error", 14, 11),
     (PERMIT + DENY % "\tcount(call.args.to) > 9", "deny-only-bound", "error", 14, 8),
     (PERMIT + DENY % "\t_is_large" + "\n_is_large if call.args.amount > 9\n", "deny-only-bound", "error", 17, 14),  # noqa: E501
     (PERMIT.replace("permit", f"# {MARK}: how much?\npermit"), "unfinished", "error", 9, 3),
@@ -88,6 +89,7 @@ def test_finding_has_its_place(
 
 
 GOOD = [
+    PERMIT + DENY % "\tnot _is_small" + "\n_is_small if call.args.amount <= 9\n",  # silence denies
     BOUNDED + DENY % '\tcall.tool == "pay"\n\tcall.args.amount > 9',
     PERMIT + DENY % '\tcall.tool == "read"\n\tcount(call.args.path) > 9',  # no permit is about that tool
     'permit if {\n\tcall.tool == "pay"\n\t_fits\n}\n\n_fits if call.args.amount <= 9\n'

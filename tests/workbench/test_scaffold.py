@@ -236,6 +236,25 @@ def test_other_json_is_refused(text: str) -> None:
         tools_from_text(text, "tools.json")
 
 
+JSONS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(["string", "#/$defs/A", "null"]),
+    lambda v: (
+        st.lists(v, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["type", "anyOf", "$ref", "$defs", "A", "properties", "required"]), v
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["properties", "$defs", "required", "additionalProperties"]), JSONS))
+def test_any_json_may_stand_where_a_schema_should(schema: dict[str, Any]) -> None:
+    files = scaffold("mine", [ToolSchema("pay", schema, schema)])
+    assert "mine.rego" in files
+    assert tools_from_text(files["tools.json"], "tools.json") == (ToolSchema("pay", schema, schema),)
+
+
 def test_references_in_a_schema_are_followed() -> None:
     schema: dict[str, Any] = {
         "$defs": {"Level": {"type": "string", "enum": ["a"]}},

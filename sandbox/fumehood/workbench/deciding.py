@@ -18,7 +18,7 @@ from fumehood.pdp.syntax import Module, Rule, module_of
 from fumehood.workbench.answers import Answer
 from fumehood.workbench.judge import EmbeddedJudge
 
-__all__ = ["Deciding", "deciding_lines"]
+__all__ = ["Deciding", "DecidingLines"]
 
 _MAX_DEFINITIONS = 40
 _MAX_LINES = 12
@@ -37,22 +37,46 @@ class Deciding:
     is_silent: bool = False
 
 
-def deciding_lines(verdict: gate.Verdict, document: Document, answer: Answer) -> list[Deciding]:
-    """The definitions behind *answer*; where nothing spoke, the `permit`s that did not hold."""
-    definitions = _definitions(verdict)
-    if not answer.rules:
-        silent = [name for name in definitions if name.endswith((".permit", ".permit_connect"))]
+class DecidingLines:
+    """Finds the definitions behind answers; what it builds for one it keeps for the next."""
+
+    def __init__(self, verdict: gate.Verdict) -> None:
+        self._verdict = verdict
+        self._definitions = _definitions(verdict)
+        self._alone: dict[tuple[str, int], EmbeddedJudge | None] = {}
+
+    def behind(self, document: Document, answer: Answer) -> list[Deciding]:
+        """The definitions behind *answer*; where nothing spoke, the `permit`s that did not hold."""
+        if not answer.rules:
+            silent = [name for name in self._definitions if name.endswith((".permit", ".permit_connect"))]
+            return [
+                _as_deciding(name, one, is_silent=True)
+                for name in silent
+                for one in self._definitions[name]
+                if _mentions(one, document)
+            ]
         return [
-            _as_deciding(name, one, is_silent=True)
-            for name in silent
-            for one in definitions[name]
-            if _mentions(one, document)
+            _as_deciding(name, self._definitions[name][index])
+            for name in answer.rules
+            for index in self._speaking(name, document)
         ]
-    return [
-        _as_deciding(name, one)
-        for name in answer.rules
-        for one in _speaking(verdict, name, definitions.get(name, []), document)
-    ]
+
+    def _speaking(self, name: str, document: Document) -> Iterator[int]:
+        count = len(self._definitions.get(name, ()))
+        for index in range(min(count, _MAX_DEFINITIONS)):
+            judge = self._judge(name, index) if count > 1 else None
+            if judge is None or name in judge.answers([document])[0].rules:
+                yield index
+
+    def _judge(self, name: str, index: int) -> EmbeddedJudge | None:
+        """The policies with this definition only; None where it does not stand alone: it is shown then."""
+        if (name, index) not in self._alone:
+            others = [one for at, one in enumerate(self._definitions[name]) if at != index]
+            try:
+                self._alone[name, index] = EmbeddedJudge(self._verdict, instead=_blanked(others))
+            except ConfigError:
+                self._alone[name, index] = None
+        return self._alone[name, index]
 
 
 def _definitions(verdict: gate.Verdict) -> Mapping[str, list[Definition]]:
@@ -69,22 +93,6 @@ def _mentions(definition: Definition, document: Document) -> bool:
     resource = document["resource"]
     name = resource.get("id") if isinstance(resource, dict) else None
     return isinstance(name, str) and f'"{name}"'.encode() in module.encoded[rule.start : _end(module, rule)]
-
-
-def _speaking(
-    verdict: gate.Verdict, name: str, all_of_it: Sequence[Definition], document: Document
-) -> Iterator[Definition]:
-    if len(all_of_it) < 2:
-        yield from all_of_it
-        return
-    for one in all_of_it[:_MAX_DEFINITIONS]:
-        others = [other for other in all_of_it if other is not one]
-        try:
-            judge = EmbeddedJudge(verdict, instead=_blanked(others))
-            if name in judge.answers([document])[0].rules:
-                yield one
-        except ConfigError:  # it does not stand alone: shown rather than hidden
-            yield one
 
 
 def _blanked(definitions: Sequence[Definition]) -> Mapping[str, str]:

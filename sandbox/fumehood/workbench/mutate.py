@@ -138,7 +138,7 @@ def _with_forms(case: Case, document: Document, at: str) -> Document:
         now = cast("Document", context["normalised"])
         context["normalised"] = {
             form: _elsewhere(before.get(form), at) | _at(now.get(form), at)
-            for form in before.keys() | now.keys()
+            for form in sorted(before.keys() | now.keys())
         }
     return document
 

@@ -14,7 +14,7 @@ from fumehood.pdp.rego_tests import Source, Suite, TestResult, pattern_of
 from fumehood.workbench.answers import Answer, difference, loosened, meets
 from fumehood.workbench.cases import ENDINGS, Case, cases_of
 from fumehood.workbench.coverage import Coverage, coverage_of
-from fumehood.workbench.deciding import Deciding, deciding_lines
+from fumehood.workbench.deciding import Deciding, DecidingLines
 from fumehood.workbench.fragments import fragment_of
 from fumehood.workbench.judge import EmbeddedJudge, Judge, gated
 from fumehood.workbench.mutate import Mutant, mutants_of
@@ -75,6 +75,7 @@ class _Run:
     ) -> None:
         read = sources.read(given)
         self._verdict: gate.Verdict = gated(read)
+        self._deciding = DecidingLines(self._verdict)
         self._wanted = pattern_of(only)
         cases, problems = cases_of(read.files, tools_beside(read))
         if problems:
@@ -94,8 +95,8 @@ class _Run:
         results = [*self._rego_tests(), *self._case_tests()]
         count = 0
         if mutates:
-            passed = {result.name for result in results if result.outcome == "pass"}
-            for case in (c for c in self._cases if _name(c) in passed):
+            passed = {(result.file, result.line) for result in results if result.outcome == "pass"}
+            for case in (c for c in self._cases if (c.file, c.line) in passed):
                 mutants = mutants_of(case)
                 count += len(mutants)
                 results.extend(self._mutations(case, mutants))
@@ -137,7 +138,7 @@ class _Run:
     def _failed(
         self, result: TestResult, document: dict[str, JSON], answer: Answer, said: str, diff: Sequence[str]
     ) -> TestResult:
-        decided = deciding_lines(self._verdict, document, answer)
+        decided = self._deciding.behind(document, answer)
         shown = json.dumps(fragment_of(document), ensure_ascii=False)
         message = "\n".join(
             [*([said] if said else []), "input", f"  {shown}", *diff, *_shown_lines(answer, decided)]

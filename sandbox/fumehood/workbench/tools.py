@@ -28,6 +28,7 @@ __all__ = ["FILE_NAME", "ToolSchema", "load_tools", "tools_from_module", "tools_
 FILE_NAME = "tools.json"
 _ROOT = "tool_schemas"
 _MAX_BYTES = 4 << 20
+_MAX_DEPTH = 4  # of alternatives in a schema; a cycle of references ends here
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,10 @@ class ToolSchema:
 
     def _types(self, schema: Mapping[str, JSON], depth: int) -> Iterable[str]:
         said = schema.get("type")
-        yield from [said] if isinstance(said, str) else cast("list[str]", said) if said else []
-        for word in ("anyOf", "oneOf", "allOf") if depth < 5 else ():
-            for part in cast("list[JSON]", schema.get(word) or []):
+        yield from (item for item in (said if isinstance(said, list) else [said]) if isinstance(item, str))
+        for word in ("anyOf", "oneOf", "allOf") if depth < _MAX_DEPTH else ():
+            parts = schema.get(word)
+            for part in parts if isinstance(parts, list) else []:
                 yield from self._types(self._followed(part), depth + 1)
 
     def _followed(self, value: JSON) -> Mapping[str, JSON]:
@@ -141,8 +143,7 @@ def tools_from_module(given: str) -> tuple[ToolSchema, ...]:
 
 def _imported(module: str, name: str, given: str) -> object:
     here = os.getcwd()  # noqa: PTH109 - as `python -m` does: the user's own modules are beside them
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    sys.path.insert(0, here)
     try:
         found: object = importlib.import_module(module)
         for part in name.split("."):
@@ -151,6 +152,8 @@ def _imported(module: str, name: str, given: str) -> object:
         raise
     except BaseException as error:
         raise ConfigError(f"{given} cannot be imported: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(here)  # nothing of ours is to be found there
     return found
 
 

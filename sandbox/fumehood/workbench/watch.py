@@ -44,7 +44,7 @@ def _signature(folders: Sequence[Path]) -> Signature:
 def _entries(folder: Path) -> Iterator[tuple[str, int, int, int]]:
     for where, names, files in os.walk(folder):
         names[:] = [name for name in names if not name.startswith(".")]
-        for name in files:
+        for name in (name for name in files if not name.startswith(".")):
             path = os.path.join(where, name)  # noqa: PTH118 - many files, often
             try:
                 about = os.stat(path)  # noqa: PTH116

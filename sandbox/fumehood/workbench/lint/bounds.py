@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 from fumehood.pdp.gate.context import Context
-from fumehood.pdp.syntax import Body, Module, Rule, walk
+from fumehood.pdp.syntax import Body, Module, Node, Rule, kind_of, walk
 from fumehood.workbench.lint.findings import Finding, error
-from fumehood.workbench.lint.reach import Named, Reach, arguments_in, bodies_of, helpers_in, whole
+from fumehood.workbench.lint.reach import Named, Reach, arguments_in, bodies_of, helpers_in, names_in, whole
 
 __all__ = ["check_bounds"]
 
@@ -38,7 +39,7 @@ def _bounds(
     tools: Tools,
     permits: list[tuple[Module, Rule, Tools, frozenset[str]]],
 ) -> Iterator[Finding]:
-    for where, named in _compared(context, module, rule, body):
+    for where, named in _compared(context, module, body):
         for other, permit, about, looked_at in permits:
             if named.name in looked_at or not _meet(tools, about):
                 continue
@@ -52,19 +53,24 @@ def _bounds(
             break
 
 
-def _compared(context: Context, module: Module, rule: Rule, body: Body) -> Iterator[tuple[Module, Named]]:
-    """Arguments that are compared by order, here or in a helper."""
-    parts: list[tuple[Module, object]] = [(module, body.statements)]
-    parts += [(where, helper.parts()) for where, helper in helpers_in(context, module, body.statements)]
+def _compared(context: Context, module: Module, body: Body) -> Iterator[tuple[Module, Named]]:
+    """Arguments that are compared by order, here or in a helper; not under `not`: silence denies there."""
+    left: list[tuple[Module, Sequence[Node]]] = [(module, body.statements)]
     seen: set[str] = set()
-    for where, part in parts:
-        for kind, node in walk(part):
-            if kind != "BoolExpr" or node["op"] not in _ORDERED:
-                continue
-            for named in arguments_in(where, [node["lhs"], node["rhs"]]):
-                if named.is_direct and named.name not in seen:
-                    seen.add(named.name)
-                    yield where, named
+    helpers: set[str] = set()
+    while left:
+        where, statements = left.pop(0)
+        positive = [s for s in statements if kind_of(cast("Node", s["literal"]))[0] != "NotExpr"]
+        for kind, node in walk(positive):
+            if kind == "BoolExpr" and node["op"] in _ORDERED:
+                for named in arguments_in(where, [node["lhs"], node["rhs"]]):
+                    if named.name not in seen:
+                        seen.add(named.name)
+                        yield where, named
+        for name in set(names_in(positive)) - helpers:
+            helpers.add(name)
+            rules = context.rules_of(where).get(name, ())
+            left += [(other, one.statements) for other, rule in rules for one in rule.bodies]
 
 
 def _looked_at(context: Context, module: Module, rule: Rule, body: Body) -> frozenset[str]:

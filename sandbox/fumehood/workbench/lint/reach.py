@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -22,7 +22,7 @@ from fumehood.pdp.syntax import (
     walk,
 )
 
-__all__ = ["Named", "Reach", "arguments_in", "bodies_of", "helpers_in", "whole"]
+__all__ = ["Named", "Reach", "arguments_in", "bodies_of", "helpers_in", "names_in", "whole"]
 
 Tools = frozenset[str]
 _TOOL = (("data", "fumehood", "call", "tool"), ("input", "resource", "id"))
@@ -34,11 +34,10 @@ _MAX_DEPTH = 8
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """An argument that is named somewhere: `is_direct` if as `call.args.x`, undefined where it is absent."""
+    """An argument that is named somewhere."""
 
     name: str
     start: int
-    is_direct: bool
 
 
 def bodies_of(rule: Rule) -> Sequence[Body]:
@@ -57,7 +56,7 @@ def arguments_in(module: Module, value: object) -> Iterator[Named]:
         path = path_of(module, ref.root, ref.parts)
         for args in _ARGS:
             if path[: len(args)] == args and len(path) > len(args) and path[len(args)] is not None:
-                yield Named(str(path[len(args)]), ref.start, is_direct=True)
+                yield Named(str(path[len(args)]), ref.start)
     for kind, body in walk(value):
         if kind == "Call" and called_path(module, body)[:3] == ("data", "fumehood", "call"):
             yield from _by_function(module, body)
@@ -71,16 +70,16 @@ def _by_function(module: Module, call: Node) -> Iterator[Named]:
         return
     start = start_of(kind_of(params[0])[1])
     if function in _BY_NAME:
-        yield Named(given, start, is_direct=False)
+        yield Named(given, start)
     elif function in _BY_POINTER and given.startswith("/"):
         token = given[1:].partition("/")[0].replace("~1", "/").replace("~0", "~")
-        yield Named(token, start, is_direct=False)
+        yield Named(token, start)
 
 
 def helpers_in(context: Context, module: Module, value: object) -> Iterator[tuple[Module, Rule]]:
     """Every definition of a rule of this package that is named below *value*, and in those, and so on."""
     rules = context.rules_of(module)
-    left, seen = list(_names(value)), set[str]()
+    left, seen = list(names_in(value)), set[str]()
     while left:
         name = left.pop()
         if name in seen:
@@ -88,10 +87,11 @@ def helpers_in(context: Context, module: Module, value: object) -> Iterator[tupl
         seen.add(name)
         for found in rules.get(name, ()):
             yield found
-            left.extend(_names(found[1].parts()))
+            left.extend(names_in(found[1].parts()))
 
 
-def _names(value: object) -> Iterator[str]:
+def names_in(value: object) -> Iterator[str]:
+    """The variables, rules and functions that are named below *value*."""
     for kind, body in walk(value):
         if kind == "Var":
             yield cast("str", body["value"])
@@ -184,11 +184,3 @@ class Reach:
                     return None
                 found |= said
         return found if rules else None
-
-
-def by_argument(found: Sequence[Named]) -> Mapping[str, Named]:
-    """The first place of each."""
-    first: dict[str, Named] = {}
-    for named in found:
-        first.setdefault(named.name, named)
-    return first
