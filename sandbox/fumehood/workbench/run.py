@@ -96,10 +96,9 @@ class _Run:
         count = 0
         if mutates:
             passed = {(result.file, result.line) for result in results if result.outcome == "pass"}
-            for case in (c for c in self._cases if (c.file, c.line) in passed):
-                mutants = mutants_of(case)
-                count += len(mutants)
-                results.extend(self._mutations(case, mutants))
+            for group in _in_groups([c for c in self._cases if (c.file, c.line) in passed]):
+                count += sum(len(mutants) for _, mutants in group)
+                results.extend(self._mutations(group))
         return Report(tuple(results), count, self._coverage())
 
     @property
@@ -151,22 +150,37 @@ class _Run:
         }
         return replace(result, outcome="fail", message=message, details=details)
 
-    def _mutations(self, case: Case, mutants: Sequence[Mutant]) -> Iterator[TestResult]:
-        documents = [case.document, *(mutant.document for mutant in mutants)]
-        used: set[tuple[str, str]] = set()
-        allowed = {(allowance.at, allowance.mutation) for allowance in case.allowances}
-        for judge in self._judges:
-            before, *after = judge.answers(documents)
-            for mutant, answer in zip(mutants, after, strict=True):
-                how = loosened(before, answer)
-                if how and (mutant.at, mutant.mutation) in allowed:
-                    used.add((mutant.at, mutant.mutation))
-                elif how:
-                    yield self._looser(case, mutant, answer, how, judge.name)
-        for unneeded in (a for a in case.allowances if (a.at, a.mutation) not in used):
-            name = f"{_name(case)} [{unneeded.at} {unneeded.mutation}]"
-            message = "this mutation is allowed and loosens nothing; delete the line"
-            yield TestResult(name, case.file, unneeded.line, "fail", message)
+    def _mutations(self, group: Sequence[tuple[Case, list[Mutant]]]) -> Iterator[TestResult]:
+        """What loosens an answer. Asked about many rows at once: each start of the opa binary costs."""
+        documents = [d for case, mutants in group for d in (case.document, *(m.document for m in mutants))]
+        said = list(zip(*(judge.answers(documents) for judge in self._judges), strict=True))
+        for case, mutants in group:
+            before, after = said[0], said[1 : len(mutants) + 1]
+            said = said[len(mutants) + 1 :]
+            used: set[tuple[str, str]] = set()
+            for mutant, answers in zip(mutants, after, strict=True):
+                yield from self._mutation(case, mutant, before, answers, used)
+            yield from _unneeded(case, used)
+
+    def _mutation(
+        self,
+        case: Case,
+        mutant: Mutant,
+        before: Sequence[Answer],
+        after: Sequence[Answer],
+        used: set[tuple[str, str]],
+    ) -> Iterator[TestResult]:
+        hows = list(map(loosened, before, after))
+        at = next((index for index, how in enumerate(hows) if how), None)
+        key = (mutant.at, mutant.mutation)
+        if at is not None and key in {(allowance.at, allowance.mutation) for allowance in case.allowances}:
+            used.add(key)
+        elif at is not None:
+            yield self._looser(case, mutant, after[at], hows[at], self._judges[at].name)
+        elif _differ(after):
+            name = f"{_name(case)} [{mutant.at} {mutant.mutation}]"
+            result = TestResult(name, case.file, case.line, "fail")
+            yield self._failed(result, mutant.document, after[0], _disagreement(after), [])
 
     def _looser(self, case: Case, mutant: Mutant, answer: Answer, how: str, engine: str) -> TestResult:
         name = f"{_name(case)} [{mutant.at} {mutant.mutation}]"
@@ -175,6 +189,7 @@ class _Run:
         return self._failed(TestResult(name, case.file, case.line, "fail"), mutant.document, answer, said, [])
 
 
+_AT_ONCE = 2000
 _WORDS: Mapping[str, str] = {
     "removed": "absent",
     "nulled": "null",
@@ -189,6 +204,26 @@ def _name(case: Case) -> str:
     for ending in ENDINGS:
         stem = stem.removesuffix(ending)
     return f"{stem}_cases/{case.name}"
+
+
+def _in_groups(cases: Sequence[Case]) -> Iterator[list[tuple[Case, list[Mutant]]]]:
+    """The cases with their variants, a few thousand variants at a time."""
+    group: list[tuple[Case, list[Mutant]]] = []
+    for case in cases:
+        group.append((case, mutants_of(case)))
+        if sum(len(mutants) for _, mutants in group) > _AT_ONCE:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _unneeded(case: Case, used: set[tuple[str, str]]) -> Iterator[TestResult]:
+    for one in case.allowances:
+        if (one.at, one.mutation) not in used:
+            name = f"{_name(case)} [{one.at} {one.mutation}]"
+            message = "this mutation is allowed and loosens nothing; delete the line"
+            yield TestResult(name, case.file, one.line, "fail", message)
 
 
 def _by_opa(row: Mapping[str, JSON]) -> TestResult:
