@@ -117,7 +117,7 @@ class Jail:
         try:
             if self._own_plan:
                 wire.send(self.channel, {"plan": self._own_plan}, fds=mounts)
-            body = b"own" if self._own_plan else b"same"
+            body = wire.OWN if self._own_plan else wire.ALIKE
             syscalls.send_message(self.template.channel, body, fds=its)
         except (BrokenPipeError, ConnectionResetError):
             pass

@@ -47,7 +47,7 @@ class Job:
         given = 2 if fields["argv"] is None and fields["source"] is None else 1
         self._streams, self.mounts = tuple(rest[:given]), tuple(rest[given:])
         self.artifacts: list[str] = fields["artifacts"]
-        self._message = {name: fields[name] for name in ("argv", "source", "args", "env")}
+        self._message = {name: fields[name] for name in ("argv", "source", "args", "env", "input")}
         self._message["artifacts"] = bool(self.artifacts)
         self.is_streamed: bool = fields["stream"]
         self._timeout_s: float = fields["timeout_s"]
