@@ -209,3 +209,15 @@ def test_without_the_binary_opa_is_an_error_and_the_rest_works(
     with pytest.raises(ConfigError, match="cannot be run"):
         run_policy_tests([where], engines="opa", opa="/nowhere/opa")
     assert run_policy_tests([where], mutates=True, covers=True).is_ok
+
+
+def test_of_many_definitions_the_ones_that_spoke_are_found_in_a_few_tries(tmp_path: Path) -> None:
+    one = '\n# METADATA\n# title: n\ndeny contains "number %s" if {\n\tcall.tool == "%s"\n\tcall.args.n == %s\n}'
+    many = "\n".join(one % (n, "pay" if n % 2 else "other", n % 30) for n in range(40)) + "\n"
+    text = "cases:\n  - name: a\n    input: {tool: pay, args: {n: 7}}\n    expect: {effect: permit}\n"
+    (bad,) = failed(run_policy_tests([str(folder(tmp_path, policy=POLICY + many, cases=text))])).values()
+    assert bad.details is not None
+    lines = [one["line"] for one in bad.details["decided_by"]]  # type: ignore[union-attr,index,call-overload]
+    source = (tmp_path / "pay.rego").read_text().split("\n")
+    said = [source[line - 1][:25] for line in lines]
+    assert said == ['deny contains "number 7" ', 'deny contains "number 37"']

@@ -1,7 +1,7 @@
 """Which lines of the policies decided one call.
 
-A decision names rules; a rule may have several definitions. Each is tried alone, the others blanked out: the
-one that still speaks is the one that decided.
+A decision names rules; a rule may have several definitions. Some are tried, the others blanked out: where the
+rule still speaks, it is one of these that decided.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from fumehood.pdp.gate.context import Context
 from fumehood.pdp.syntax import Module, Rule, module_of
 from fumehood.workbench.answers import Answer
 from fumehood.workbench.judge import EmbeddedJudge
+from fumehood.workbench.reach import Reach, bodies_of
 
 __all__ = ["Deciding", "DecidingLines"]
 
-_MAX_DEFINITIONS = 40
+_MAX_JUDGES = 64  # kept at a time
+_MAX_TRIES = 100  # in one run
 _MAX_LINES = 12
 Document = dict[str, JSON]
 Definition = tuple[Module, Rule]
@@ -42,8 +44,11 @@ class DecidingLines:
 
     def __init__(self, verdict: gate.Verdict) -> None:
         self._verdict = verdict
-        self._definitions = _definitions(verdict)
-        self._alone: dict[tuple[str, int], EmbeddedJudge | None] = {}
+        context = Context(verdict.modules, verdict.data)
+        self._definitions = _definitions(context)
+        self._reach = Reach(context)
+        self._tries = 0
+        self._alone: dict[tuple[str, tuple[int, ...]], EmbeddedJudge | None] = {}
 
     def behind(self, document: Document, answer: Answer) -> list[Deciding]:
         """The definitions behind *answer*; where nothing spoke, the `permit`s that did not hold."""
@@ -53,7 +58,7 @@ class DecidingLines:
                 _as_deciding(name, one, is_silent=True)
                 for name in silent
                 for one in self._definitions[name]
-                if _mentions(one, document)
+                if self._is_about(one, _tool_of(document))
             ]
         return [
             _as_deciding(name, self._definitions[name][index])
@@ -61,38 +66,57 @@ class DecidingLines:
             for index in self._speaking(name, document)
         ]
 
-    def _speaking(self, name: str, document: Document) -> Iterator[int]:
-        count = len(self._definitions.get(name, ()))
-        for index in range(min(count, _MAX_DEFINITIONS)):
-            judge = self._judge(name, index) if count > 1 else None
-            if judge is None or name in judge.answers([document])[0].rules:
-                yield index
+    def _speaking(self, name: str, document: Document) -> list[int]:
+        """Those definitions of the rule that speak about this call."""
+        tool = _tool_of(document)
+        rules = self._definitions.get(name, [])
+        some = tuple(i for i, one in enumerate(rules) if self._is_about(one, tool))
+        return list(self._among(name, some, document)) if len(some) > 1 else list(some)
 
-    def _judge(self, name: str, index: int) -> EmbeddedJudge | None:
-        """The policies with this definition only; None where it does not stand alone: it is shown then."""
-        if (name, index) not in self._alone:
-            others = [one for at, one in enumerate(self._definitions[name]) if at != index]
+    def _is_about(self, definition: Definition, tool: str) -> bool:
+        """False only if no body of the definition can hold for this tool."""
+        module, rule = definition
+        reached = [self._reach.tools(module, body) for body in bodies_of(rule)]
+        return any(tools is None or tool in tools for tools in reached)
+
+    def _among(self, name: str, some: tuple[int, ...], document: Document) -> Iterator[int]:
+        """Those of *some* definitions that speak: by halves, so that many need a few tries."""
+        judge = self._judge(name, some)
+        if judge is not None and name not in judge.answers([document])[0].rules:
+            return
+        if len(some) == 1:
+            yield some[0]
+        else:
+            middle = len(some) // 2
+            yield from self._among(name, some[:middle], document)
+            yield from self._among(name, some[middle:], document)
+
+    def _judge(self, name: str, kept: tuple[int, ...]) -> EmbeddedJudge | None:
+        """The policies with these definitions only. None where they do not stand alone, or after too many
+        tries: they are shown then, rather than hidden."""
+        if (name, kept) not in self._alone and self._tries < _MAX_TRIES:
+            self._tries += 1
+            while len(self._alone) >= _MAX_JUDGES:
+                del self._alone[next(iter(self._alone))]
+            others = [one for at, one in enumerate(self._definitions[name]) if at not in kept]
             try:
-                self._alone[name, index] = EmbeddedJudge(self._verdict, instead=_blanked(others))
+                self._alone[name, kept] = EmbeddedJudge(self._verdict, instead=_blanked(others))
             except ConfigError:
-                self._alone[name, index] = None
-        return self._alone[name, index]
+                self._alone[name, kept] = None
+        return self._alone.get((name, kept))
 
 
-def _definitions(verdict: gate.Verdict) -> Mapping[str, list[Definition]]:
+def _definitions(context: Context) -> Mapping[str, list[Definition]]:
     found: dict[str, list[Definition]] = {}
-    for module, rule in Context(verdict.modules, verdict.data).each_rule():
+    for module, rule in context.each_rule():
         if rule.shape in ("value", "set"):
             found.setdefault(f"{module.name}.{rule.name}", []).append((module, rule))
     return found
 
 
-def _mentions(definition: Definition, document: Document) -> bool:
-    """Does the definition's text name the tool?"""
-    module, rule = definition
+def _tool_of(document: Document) -> str:
     resource = document["resource"]
-    name = resource.get("id") if isinstance(resource, dict) else None
-    return isinstance(name, str) and f'"{name}"'.encode() in module.encoded[rule.start : _end(module, rule)]
+    return str(resource.get("id")) if isinstance(resource, dict) else ""
 
 
 def _blanked(definitions: Sequence[Definition]) -> Mapping[str, str]:

@@ -19,9 +19,9 @@ from fumehood.workbench.fragments import fragment_of
 from fumehood.workbench.judge import EmbeddedJudge, Judge, gated
 from fumehood.workbench.mutate import Mutant, mutants_of
 from fumehood.workbench.opa import OpaBinary, OpaJudge, find_opa
-from fumehood.workbench.tools import FILE_NAME, ToolSchema, tools_from_text
+from fumehood.workbench.tools import tools_beside
 
-__all__ = ["Engines", "Report", "run_policy_tests", "tools_beside"]
+__all__ = ["Engines", "Report", "run_policy_tests"]
 
 Engines = Literal["embedded", "opa", "both"]
 
@@ -56,17 +56,6 @@ def run_policy_tests(
         ConfigError: policies, tests or tables cannot be used; or the opa binary is wanted and not there.
     """
     return _Run(given, only=only, engines=engines, opa=opa, covers=covers).report(mutates=mutates)
-
-
-def tools_beside(read: sources.Files) -> tuple[ToolSchema, ...]:
-    """The tools that `tools.json` files among the sources name.
-
-    Raises:
-        ConfigError: one of them is something else.
-    """
-    files = [file for file in read.files if file.name.rpartition("/")[2] == FILE_NAME]
-    found = [tool for file in files for tool in tools_from_text(file.text, file.path)]
-    return tuple({tool.name: tool for tool in found}.values())
 
 
 class _Run:

@@ -22,8 +22,25 @@ from fumehood.canonical import parse as parse_json
 from fumehood.errors import BindError, ConfigError
 from fumehood.functions import tool_of
 from fumehood.model import ToolDefinition
+from fumehood.pdp import sources
 
-__all__ = ["FILE_NAME", "ToolSchema", "load_tools", "tools_from_module", "tools_from_text", "tools_to_text"]
+__all__ = [
+    "FILE_NAME",
+    "ToolSchema",
+    "load_tools",
+    "tools_beside",
+    "tools_from_module",
+    "tools_from_text",
+    "tools_to_text",
+]
+    "FILE_NAME",
+    "ToolSchema",
+    "load_tools",
+    "tools_beside",
+    "tools_from_module",
+    "tools_from_text",
+    "tools_to_text",
+]
 
 FILE_NAME = "tools.json"
 _ROOT = "tool_schemas"
@@ -105,6 +122,17 @@ def tools_from_text(text: str, file: str) -> tuple[ToolSchema, ...]:
     if not isinstance(tools, dict):
         raise ConfigError(f'{file}: expected {{"{_ROOT}": {{"name": {{"schema": …, "annotations": …}}}}}}')
     return tuple(_from_json(name, value, file) for name, value in sorted(tools.items()))
+
+
+def tools_beside(read: sources.Files) -> tuple[ToolSchema, ...]:
+    """The tools that `tools.json` files among the sources name.
+
+    Raises:
+        ConfigError: one of them is something else.
+    """
+    files = [file for file in read.files if file.name.rpartition("/")[2] == FILE_NAME]
+    found = [tool for file in files for tool in tools_from_text(file.text, file.path)]
+    return tuple({tool.name: tool for tool in found}.values())
 
 
 def _from_json(name: str, value: JSON, file: str) -> ToolSchema:

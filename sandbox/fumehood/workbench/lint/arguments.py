@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fumehood.pdp.gate.context import Context, nearest
 from fumehood.pdp.syntax import Body, Module, Rule
 from fumehood.workbench.lint.findings import Finding, error
-from fumehood.workbench.lint.reach import Reach, arguments_in, bodies_of, whole
+from fumehood.workbench.reach import Reach, arguments_in, bodies_of, whole
 from fumehood.workbench.tools import ToolSchema
 
 __all__ = ["check_arguments"]

@@ -8,7 +8,7 @@ from typing import cast
 from fumehood.pdp.gate.context import Context
 from fumehood.pdp.syntax import Body, Module, Node, Rule, kind_of, walk
 from fumehood.workbench.lint.findings import Finding, error
-from fumehood.workbench.lint.reach import Named, Reach, arguments_in, bodies_of, helpers_in, names_in, whole
+from fumehood.workbench.reach import Named, Reach, arguments_in, bodies_of, helpers_in, names_in, whole
 
 __all__ = ["check_bounds"]
 

@@ -21,8 +21,7 @@ from fumehood.workbench.lint.names import check_names_in_use
 from fumehood.workbench.lint.texts import check_raw_texts
 from fumehood.workbench.lint.unfinished import check_unfinished
 from fumehood.workbench.opa import OpaBinary, find_opa
-from fumehood.workbench.run import tools_beside
-from fumehood.workbench.tools import ToolSchema
+from fumehood.workbench.tools import ToolSchema, tools_beside
 
 __all__ = ["Checked", "check_policies"]
 

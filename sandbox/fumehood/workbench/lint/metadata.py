@@ -24,6 +24,7 @@ CONTROLS = frozenset(
 _ATLAS = re.compile(r"AML\.(?:T\d{4}(?:\.\d{3})?|M\d{4}|TA\d{4})\Z")
 _OWN = re.compile(r"[\w.-]+/\S+\Z")
 _BLOCK = re.compile(rb"^[ \t]*#[ \t]*METADATA[ \t]*\r?$", re.MULTILINE)
+_SUBJECT = re.compile(rb"\S")
 _REMEDY = "Write `# METADATA`, `# title: …` in the lines above it."
 
 
@@ -87,11 +88,9 @@ def _next_line(text: bytes, at: int) -> int:
 
 def _subjects(module: Module, blocks: Mapping[int, object]) -> frozenset[int]:
     """The offsets of the rules and the package that stand right behind a block."""
-    starts = [module.package_start, *(rule.start for rule in module.rules)]
+    behind = {found.start() for end in blocks if (found := _SUBJECT.search(module.encoded, end))}
     return frozenset(
-        start
-        for start in starts
-        if any(end <= start and not module.encoded[end:start].strip() for end in blocks)
+        start for start in (module.package_start, *(r.start for r in module.rules)) if start in behind
     )
 
 

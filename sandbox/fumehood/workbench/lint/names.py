@@ -11,7 +11,7 @@ from fumehood.pdp.gate.context import Context, path_of
 from fumehood.pdp.gate.scope import declared, nested_queries, pattern_names
 from fumehood.pdp.syntax import Body, Module, Node, Rule, kind_of, references, walk
 from fumehood.workbench.lint.findings import Finding, warning
-from fumehood.workbench.lint.reach import bodies_of, whole
+from fumehood.workbench.reach import bodies_of, whole
 
 __all__ = ["check_names_in_use"]
 
@@ -22,8 +22,8 @@ _ROOTS = frozenset(name.partition(".")[0] for name in ARITY)
 def check_names_in_use(context: Context, tests: Sequence[Module]) -> Iterator[Finding]:
     for module in (*context.modules, *tests):
         yield from _imports(module)
+        names = _names_of(context, module)
         for rule in module.rules:
-            names = _names_of(context, module)
             for body in bodies_of(rule):
                 yield from _variables(module, rule, body)
                 yield from _hiding(module, rule, body, names)

@@ -10,7 +10,7 @@ from fumehood.pdp.gate.context import Context
 from fumehood.pdp.gate.scope import function_name
 from fumehood.pdp.syntax import Module, Node, constant_of, kind_of, start_of, walk
 from fumehood.workbench.lint.findings import Finding, warning
-from fumehood.workbench.lint.reach import arguments_in
+from fumehood.workbench.reach import arguments_in
 
 __all__ = ["check_raw_texts"]
 
