@@ -212,7 +212,8 @@ def test_without_the_binary_opa_is_an_error_and_the_rest_works(
 
 
 def test_of_many_definitions_the_ones_that_spoke_are_found_in_a_few_tries(tmp_path: Path) -> None:
-    one = '\n# METADATA\n# title: n\ndeny contains "number %s" if {\n\tcall.tool == "%s"\n\tcall.args.n == %s\n}'
+    head = "\n# METADATA\n# title: n\n"
+    one = head + 'deny contains "number %s" if {\n\tcall.tool == "%s"\n\tcall.args.n == %s\n}'
     many = "\n".join(one % (n, "pay" if n % 2 else "other", n % 30) for n in range(40)) + "\n"
     text = "cases:\n  - name: a\n    input: {tool: pay, args: {n: 7}}\n    expect: {effect: permit}\n"
     (bad,) = failed(run_policy_tests([str(folder(tmp_path, policy=POLICY + many, cases=text))])).values()

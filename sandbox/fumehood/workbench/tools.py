@@ -33,14 +33,6 @@ __all__ = [
     "tools_from_text",
     "tools_to_text",
 ]
-    "FILE_NAME",
-    "ToolSchema",
-    "load_tools",
-    "tools_beside",
-    "tools_from_module",
-    "tools_from_text",
-    "tools_to_text",
-]
 
 FILE_NAME = "tools.json"
 _ROOT = "tool_schemas"
