@@ -7,16 +7,17 @@ namespaces. What else a job is to see is made by steps of its own.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 from collections.abc import Callable
 from functools import partial
 from signal import SIGCHLD
-from typing import Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from fumehood.confine import inside, rootfs, syscalls, wire
-from fumehood.confine.jail import Ends, Making
+from fumehood.confine.jail import Ends, Making, Start
 from fumehood.confine.plan import Plan
 from fumehood.confine.sequence import NEVER, Letter, Sequence, Stop
 from fumehood.confine.setup import Refused, World, give_up, last_words, layer
@@ -36,14 +37,18 @@ class Cloner:
         self._request = Letter(calls, size=_REQUEST_BYTES, descriptors=4)
         self._made = Letter(calls, body=wire.encode({"made": True}), descriptors=2 if world.own else 1)
         given = [self._request.descriptor(number) for number in range(4)]
-        made = [self._made.descriptor(number) for number in range(2)]
-        self._ends = Ends(self._channel, *given, *made)
-        self._length = self._request.receive(self._channel, stop=Stop(-1, len(wire.ALIKE)))
+        # a result takes eight bytes: that of pidfd_open comes last
+        init, pidfd = map(self._made.descriptor, (0, 1) if world.own else (1, 0))
+        self._ends = Ends(self._channel, self._made, *(*given, pidfd, init))
+        self._length = self._request.receive(calls, self._channel, stop=Stop(-1, len(wire.ALIKE)))
         has_alike = bool(world.own) and not world.setup.keeps_host
         self._alike = Making(calls, world, self._plan, self._ends, joins=True) if has_alike else None
+        self._like = self._alike
         self._return = len(calls.steps)
-        self._made.send(self._ends.channel, stop=NEVER)  # it may have been killed already
-        for end in (*given, *made[: 2 if world.own else 1]):
+        self._made.send(calls, self._ends.channel, stop=NEVER)  # it may have been killed already
+        calls.add("supervisor", "close", self._ends.pidfd)
+        self._leave = len(calls.steps)
+        for end in (*given, *([self._ends.init] if world.own else [])):
             calls.add("supervisor", "close", end)
         for fd, kind in world.own:
             calls.add("supervisor", "setns", fd, kind)
@@ -87,13 +92,34 @@ class Cloner:
             self._become(alike, self._plan, number)
         if not self._length.value:
             os._exit(0)
-        calls, plan = Sequence(), self._plan_of_its_own()
-        making = Making(calls, self._world, plan, self._ends, joins=False)
-        number = calls.run(0, making.last)
+        wanted = self._wanted()
+        making = self._making(wanted)
+        if wanted.start:
+            self._start(making, wanted.start)
+            return
+        number = making.run()
         if making.is_clone:
-            self._become(making, plan, number)
-        calls.run(making.end)
+            self._become(making, wanted.plan, number)
+        making.return_home()
         self._calls.run(self._return)
+
+    def _making(self, wanted: Wanted) -> Making:
+        making = Making(Sequence(), self._world, wanted.plan, self._ends, like=self._like, start=wanted.start)
+        if self._world.own:  # elsewhere a limit depends on what else runs
+            self._like = self._like or making
+        return making
+
+    def _start(self, making: Making, start: Start) -> None:
+        """The job is a program that is known: its process is that, or has ended, when this goes on."""
+        refusal = making.start()
+        os.close(start.stdin)
+        if refusal:
+            sock = socket.socket(fileno=self._ends.channel.descriptor)
+            with contextlib.suppress(OSError):
+                wire.send(sock, {"error": f"{refusal}", "layer": refusal.layer})
+            sock.detach()
+        making.return_home()
+        self._calls.run(self._leave)
 
     def _become(self, making: Making, plan: Plan, number: int) -> NoReturn:
         """The job's process, if it has come as far as it has to; the supervisor may be gone."""
@@ -119,27 +145,49 @@ class Cloner:
         name = "processes" if code == errno.EAGAIN else "pid-ns"
         raise Refused(name, f"clone: {os.strerror(code)}", code)
 
-    def _plan_of_its_own(self) -> Plan:
+    def _wanted(self) -> Wanted:
         """What the job is to see. In namespaces of its own, where there are some, with a root of its own."""
-        plan = self._plan
-        mounts: tuple[int, ...] = ()
+        wanted, start = Wanted(self._plan, ()), None
         if self._length.value == len(wire.OWN):
-            plan, mounts = _received(self._ends.channel.descriptor)
+            wanted, start = _received(self._ends.channel.descriptor)
         if self._world.own:
             with layer("pid-ns"):
                 syscalls.setns(self._ends.init.descriptor, self._kinds)
             with layer("rootfs"):
-                rootfs.rebuild(plan, self._plan, mounts, has_proc=self._world.has_proc)
-        return plan
+                rootfs.rebuild(wanted.plan, self._plan, wanted.mounts, has_proc=self._world.has_proc)
+        return wanted._replace(start=_found(wanted.plan, *start)) if start else wanted
 
 
-def _received(channel: int) -> tuple[Plan, tuple[int, ...]]:
-    """Its plan, and mounts that the application has opened for it."""
+class Wanted(NamedTuple):
+    """What a job sees: mounts are descriptors that the application has opened for it."""
+
+    plan: Plan
+    mounts: tuple[int, ...]
+    start: Start | None = None
+
+
+def _received(channel: int) -> tuple[Wanted, tuple[dict[str, Any], int] | None]:
+    """That, and the job's orders with its standard input, where they came at once."""
     sock = socket.socket(fileno=channel)
     with last_words(sock):
         message = wire.receive(sock)
     if message is None:  # the supervisor is gone
         os._exit(0)
     sock.detach()
-    fields, mounts = message
-    return Plan.from_wire(fields["plan"]), tuple(mounts)
+    fields, fds = message
+    plan, orders = Plan.from_wire(fields["plan"]), fields["orders"]
+    if orders is None:
+        return Wanted(plan, tuple(fds)), None
+    return Wanted(plan, tuple(fds[:-1])), (orders, fds[-1])
+
+
+def _found(plan: Plan, orders: dict[str, Any], stdin: int) -> Start:
+    env = {**dict(plan.env), **dict(orders["env"])}
+    path = inside.found(orders["argv"][0], env)
+    return Start(
+        path=os.fsencode(path or ""),
+        argv=[os.fsencode(word) for word in orders["argv"]],
+        env=[os.fsencode(f"{name}={value}") for name, value in env.items()],
+        stdin=stdin,
+        shows_folder=orders["artifacts"],
+    )

@@ -38,7 +38,7 @@ def source_job(plan: Plan, ends: Ends, act: Act) -> Callable[[], NoReturn]:
     stdin, first = calls.cell(), calls.cell(_SOURCE_FD)
     for number, end in ((1, ends.out), (2, ends.err)):
         calls.add("streams", "dup3", end, number, 0)
-    length = letter.receive(ends.orders)
+    length = letter.receive(calls, ends.orders)
     taken = len(calls.steps)
     calls.add("supervisor", "setsid")  # it knows by now who this is
     calls.add("streams", "dup3", stdin, 0, 0)
@@ -135,7 +135,7 @@ def _opened_program(name: str, env: dict[str, str]) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         if hard != resource.RLIM_INFINITY and hard <= syscalls.EXEC_ONCE_FD:
             raise OSError(f"the hard limit on open files is {hard}, needed is {syscalls.EXEC_ONCE_FD + 1}")
-    path = _found(name, env)
+    path = found(name, env)
     if path is None:
         return -1
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -144,7 +144,7 @@ def _opened_program(name: str, env: dict[str, str]) -> int:
     return syscalls.EXEC_ONCE_FD
 
 
-def _found(name: str, env: dict[str, str]) -> str | None:
+def found(name: str, env: dict[str, str]) -> str | None:
     """Where the program is, in the jail's own PATH."""
     if "/" in name:
         return name if os.path.exists(name) else None
@@ -159,7 +159,7 @@ def _start_program(argv: list[str], env: dict[str, str], program: int, orders: s
     try:
         if program >= 0:
             syscalls.execveat(program, words, [k + b"=" + v for k, v in variables.items()])
-        path = _found(argv[0], env)
+        path = found(argv[0], env)
         if path is None:
             raise FileNotFoundError(errno.ENOENT, "no such program")
         os.execve(path, words, variables)  # noqa: S606 — there is no shell

@@ -17,19 +17,22 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import socket
 import stat
 import struct
-from collections.abc import Container
+from collections.abc import Callable, Container
 from typing import Final, NamedTuple
 
 from fumehood.confine import landlock, procs, rootfs, syscalls, wire
 from fumehood.confine.plan import INSIDE_ID, Plan
-from fumehood.confine.sequence import UNLESS_ZERO, Cell, Letter, Sequence, Stop
-from fumehood.confine.setup import World, bounded, layer
+from fumehood.confine.sequence import NEVER, UNLESS_ZERO, Cell, Letter, Sequence, Stop
+from fumehood.confine.setup import Refused, World, bounded, layer
 
-_CHILD_OF_THE_SUPERVISOR: Final = syscalls.CLONE_PARENT | syscalls.CLONE_PIDFD | signal.SIGCHLD
+_SHARED: Final = syscalls.CLONE_PARENT | syscalls.CLONE_VM | syscalls.CLONE_VFORK | signal.SIGCHLD
+_OF_ITS_OWN: Final = syscalls.CLONE_PARENT | syscalls.CLONE_PIDFD | signal.SIGCHLD
+_ORDERS_FD: Final = 3
 _LAST_LAYERS: Final = ("rlimits", "capabilities", "no-new-privs", "landlock")
 _LAST_LIMITS: Final = ("NOFILE", "FSIZE")
 _SET_FILTER: Final = syscalls.SECCOMP_SET_MODE_FILTER
@@ -39,10 +42,12 @@ _IF_NOTHING_THERE: Final = Stop(-1, -errno.EAGAIN)
 class Ends(NamedTuple):
     """Where the descriptors of one job's process are: what it came with, and what the supervisor gets.
 
-    `init` is the idle first process of its pid namespace. `request` is the template's own channel.
+    `init` is the idle first process of its pid namespace; `made` is the message with both. `request` is the
+    template's own channel.
     """
 
     request: int
+    made: Letter
     channel: Cell
     orders: Cell
     out: Cell
@@ -51,33 +56,77 @@ class Ends(NamedTuple):
     init: Cell
 
 
+class Part(NamedTuple):
+    """Steps of a sequence."""
+
+    calls: Sequence
+    first: int
+    last: int
+
+
+class Start(NamedTuple):
+    """The program that a job becomes, where that is known before there is a process."""
+
+    path: bytes
+    argv: list[bytes]
+    env: list[bytes]
+    stdin: int
+    shows_folder: bool
+
+
 class Making:
     """The steps that make a jail of one plan, added to *calls*.
 
     *joins*: the template enters the namespaces of the idle first process, and adds private folders.
+    *like* has made a jail from the same template already: what they have in common is copied from it.
+    With *start* the process goes on to that program, in the template's memory.
     """
 
-    def __init__(self, calls: Sequence, world: World, plan: Plan, ends: Ends, *, joins: bool) -> None:
+    def __init__(
+        self,
+        calls: Sequence,
+        world: World,
+        plan: Plan,
+        ends: Ends,
+        *,
+        joins: bool = False,
+        like: Making | None = None,
+        start: Start | None = None,
+    ) -> None:
         self._calls, self._world, self._plan, self._ends = calls, world, plan, ends
         self._pid = calls.cell(-1)
+        self._rules: Cell = like._rules if like else calls.cell()
         if joins:
             calls.add("pid-ns", "setns", ends.init, sum(kind for _, kind in world.own))
             rootfs.add_private(calls, plan)
-        rules = self._landlock_rules()
+        self._write_down_rules()
         self.clone = len(calls.steps)
-        flags, where = _CHILD_OF_THE_SUPERVISOR, ends.pidfd.address
+        flags, where = (_SHARED, 0) if start else (_OF_ITS_OWN, ends.pidfd.address)
         calls.add("processes", "clone", flags, 0, where, 0, 0, into=self._pid, stop=UNLESS_ZERO)
-        self._leave_the_template()
-        if world.own:
-            self._isolate()
-        self._give_up()
+        if start:
+            self._make_known()
+        done = like._parts if like else (None, None)
+        first = self._again(done[0], self._leave_the_template, self._isolate, self._give_up)
+        calls.add("rootfs", "chdir", plan.workdir)
         self._program = len(calls.steps)
-        self._limit(_LAST_LIMITS)
-        calls.add("landlock", "landlock_restrict_self", rules, 0)
-        calls.add("landlock", "close", rules)
-        self._filter()
+        if start and self.opens_program:
+            self._open_program(start)
+        last = self._again(done[1], self._put_on_last_layers)
+        if start:
+            self._start(start)
+        self._parts: tuple[Part, Part] = first, last
         self.end = len(calls.steps)
-        calls.add("landlock", "close", rules)  # from here on it is the template again
+        calls.add("landlock", "close", self._rules)  # from here on it is the template again
+
+    def _again(self, done: Part | None, *write: Callable[[], None]) -> Part:
+        """The steps that *write* adds; those of another jail where it has *done* it."""
+        first = len(self._calls.steps)
+        if done:
+            self._calls.copy(*done)
+            return done
+        for part in write:
+            part()
+        return Part(self._calls, first, len(self._calls.steps))
 
     @property
     def opens_program(self) -> bool:
@@ -94,12 +143,28 @@ class Making:
         """True in the job's process."""
         return not self._pid.value
 
+    def run(self) -> int:
+        """Make the process. Answers the step at which this one of the two has stopped."""
+        return self._calls.run(0, self.last)
+
+    def return_home(self) -> None:
+        """In the template, when there are two: let go of what was for the other."""
+        self._calls.run(self.end)
+
     def finish(self) -> None:
         """In the job's process, which has opened its program: the last layers."""
         self._calls.run(self._program, self.end)
 
-    def _landlock_rules(self) -> Cell:
-        """What the job may see, change and execute, as a ruleset."""
+    def start(self) -> Refused | None:
+        """For a job that is started: make its process, and wait until that is the program, or has ended.
+
+        Answers why it could not be.
+        """
+        self._calls.run(0, self.end, alone=self.clone + 1)
+        return self._calls.failure(self.clone + 1)
+
+    def _write_down_rules(self) -> None:
+        """What the job may see, change and execute, as a ruleset of Landlock."""
         plan, setup = self._plan, self._world.setup
         with layer("landlock"):
             version = landlock.abi()
@@ -114,7 +179,67 @@ class Making:
             shown += [(bind.path, change) for bind in plan.binds if bind.writable]
             shown += [(path, landlock.READ_FILE | landlock.WRITE_FILE) for path in plan.devices]
             folders = {path for path, _ in shown if path in plan.folders or _is_folder(path)}
-        return landlock.write_down(self._calls, shown, version=version, folders=folders)
+        landlock.write_down(self._calls, shown, version=version, folders=folders, into=self._rules)
+
+    def _make_known(self) -> None:
+        """It says itself who it is: the template waits for it, and has no handle of it."""
+        calls = self._calls
+        number = calls.add("supervisor", "getpid")
+        calls.add("supervisor", "pidfd_open", number, 0, into=self._ends.pidfd)
+        self._ends.made.send(calls, self._ends.channel)
+
+    def _open_program(self, start: Start) -> None:
+        """The one program that may be started, under the number that the filter lets through."""
+        calls, number = self._calls, syscalls.EXEC_ONCE_FD
+        with layer("rlimits"):
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            if hard != resource.RLIM_INFINITY and hard <= number:
+                raise OSError(f"the hard limit on open files is {hard}, needed is {number + 1}")
+        body = struct.pack("=QQ", hard % 2**64, hard % 2**64)
+        calls.add("rlimits", "prlimit64", 0, resource.RLIMIT_NOFILE, body, None)
+        if start.path:
+            file = calls.add("program", "openat", syscalls.AT_FDCWD, start.path, os.O_PATH | os.O_CLOEXEC, 0)
+            calls.add("program", "dup3", file, number, os.O_CLOEXEC)
+            calls.add("program", "close", file)
+
+    def _start(self, start: Start) -> None:
+        """Streams, the word to go, which comes when the supervisor knows this process; and the program."""
+        calls, ends, orders = self._calls, self._ends, _ORDERS_FD
+        for end, number in ((ends.out, 1), (ends.err, 2), (start.stdin, 0)):
+            calls.add("streams", "dup3", end, number, 0)
+        if start.shows_folder:
+            mode = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            letter = Letter(calls, body=wire.encode({"folder": True}), descriptors=1)
+            folder = letter.descriptor(0)
+            calls.add("artifacts", "openat", syscalls.AT_FDCWD, self._plan.workdir, mode, 0, into=folder)
+            letter.send(calls, ends.channel)
+        calls.add("streams", "dup3", ends.orders, orders, os.O_CLOEXEC)
+        Letter(calls, size=8, descriptors=0).receive(calls, orders, stop=Stop(-1, len(wire.GO)))
+        calls.add("supervisor", "setsid")
+        kept = syscalls.EXEC_ONCE_FD if self.opens_program else orders
+        for first, last in ((orders + 1, kept - 1), (kept + 1, 0xFFFF_FFFF)):
+            if first <= last:
+                calls.add("streams", "close_range", first, last, 0)
+        self._become(start, Letter(calls, body=bytes(8), descriptors=0))
+
+    def _become(self, start: Start, refusal: Letter) -> None:
+        """exec(2); where that returns, the supervisor gets what it answered."""
+        calls, cwd = self._calls, syscalls.AT_FDCWD
+        argv, env = self._texts(start.argv), self._texts(start.env)
+        if not start.path:  # answers that there is none
+            calls.add("program", "openat", cwd, b"", os.O_PATH, 0, into=refusal.body, stop=NEVER)
+        elif self.opens_program:
+            which = (syscalls.EXEC_ONCE_FD, b"", argv, env, syscalls.AT_EMPTY_PATH)
+            calls.add("program", "execveat", *which, into=refusal.body, stop=NEVER)
+        else:
+            calls.add("program", "execve", start.path, argv, env, into=refusal.body, stop=NEVER)
+        refusal.send(calls, _ORDERS_FD)
+
+    def _texts(self, texts: list[bytes]) -> int:
+        """The address of an array of them, as exec(3) takes it."""
+        calls = self._calls
+        addresses = [calls.buffer(text + b"\0") for text in texts]
+        return calls.buffer(struct.pack(f"={len(texts) + 1}Q", *addresses, 0))
 
     def _leave_the_template(self) -> None:
         self._calls.add("supervisor", "close", self._ends.request)
@@ -122,8 +247,10 @@ class Making:
             self._calls.add("supervisor", "rt_sigaction", number, action, None, 8)
 
     def _isolate(self) -> None:
-        """A /proc and a user namespace of its own."""
+        """A /proc and a user namespace of its own, where the template has some."""
         calls, world = self._calls, self._world
+        if not world.own:
+            return
         if world.has_proc:
             rootfs.own_proc(calls)
         calls.add("user-ns", "unshare", syscalls.CLONE_NEWUSER)
@@ -151,7 +278,6 @@ class Making:
         look = socket.MSG_PEEK | socket.MSG_DONTWAIT
         # is the supervisor there? Before this, its end would have been no signal
         calls.add("supervisor", "recvfrom", self._ends.channel, bytes(8), 8, look, stop=_IF_NOTHING_THERE)
-        calls.add("rootfs", "chdir", plan.workdir)
         calls.add("supervisor", "prctl", syscalls.PR_SET_DUMPABLE, 1)
 
     def _limit(self, names: Container[str]) -> None:
@@ -177,9 +303,14 @@ class Making:
             calls.add("capabilities", "prctl", syscalls.PR_CAPBSET_DROP, number)
         calls.add("capabilities", "prctl", syscalls.PR_SET_SECUREBITS, syscalls.SECURE_ALL_LOCKED)
 
-    def _filter(self) -> None:
-        """The observer first: the main filter forbids seccomp(2). Its listener leaves before a job comes."""
+    def _put_on_last_layers(self) -> None:
+        """What would be in the way before: the number of open files, Landlock, the filters.
+
+        The observer first: the main filter forbids seccomp(2). Its listener leaves before a job comes."""
         calls, setup = self._calls, self._world.setup
+        self._limit(_LAST_LIMITS)
+        calls.add("landlock", "landlock_restrict_self", self._rules, 0)
+        calls.add("landlock", "close", self._rules)
         active = [*self._world.active, *_LAST_LAYERS, *(["observe"] * self._plan.observe), "seccomp"]
         letter = Letter(calls, body=wire.encode({"active": active}), descriptors=int(bool(setup.observer)))
         listener = letter.descriptor(0)
@@ -189,7 +320,7 @@ class Making:
                 "observe", "seccomp", _SET_FILTER, flag, self._program_of(setup.observer), into=listener
             )
         calls.add("seccomp", "seccomp", _SET_FILTER, 0, self._program_of(setup.program))
-        letter.send(self._ends.channel)
+        letter.send(calls, self._ends.channel)
         if setup.observer:
             calls.add("supervisor", "close", listener)
 

@@ -79,6 +79,10 @@ class Job:
         self.close_inputs()
         self._say_that_it_has_begun()
 
+    def program(self) -> tuple[dict[str, Any], tuple[int, ...]] | None:
+        """Its orders and their descriptors, if it is a program."""
+        return (self._message, self._streams) if self._message["argv"] is not None else None
+
     def may_move(self) -> bool:
         """True once, if nothing of it has run and nobody wants it stopped: another jail may have it."""
         moves = self._may_move and self._has_inputs and not self.stopped
@@ -224,8 +228,8 @@ class Job:
         return True
 
     def _last_words(self, jail: Jail) -> dict[str, Any]:
-        out, err = (bytes(stream.kept) for stream in jail.streams)
         kind, code = self._exit(jail)
+        out, err = (bytes(stream.kept) for stream in jail.streams)
         seen = jail.observer.seen if jail.observer else {}
         return {
             "exit": [kind, code],
@@ -252,5 +256,10 @@ class Job:
             return "signal", signal.SIGKILL
         if ending.si_code == os.CLD_EXITED:
             failure = jail.not_started()
-            return ("exited", ending.si_status) if failure is None else ("not_started", failure)
+            if failure is None:
+                return "exited", ending.si_status
+            if jail.has_orders:  # it could not say more
+                text = f"fumehood: cannot start {self._message['argv'][0]!r}: {os.strerror(failure)}\n"
+                jail.streams[1].kept += text.encode(errors="backslashreplace")
+            return "not_started", failure
         return _BY_SIGNAL.get(ending.si_status, "signal"), ending.si_status

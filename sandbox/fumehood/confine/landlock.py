@@ -104,11 +104,11 @@ def prepare(rules: Iterable[tuple[str | int, int]], *, version: int) -> int:
 
 
 def write_down(
-    calls: Sequence, rules: Iterable[tuple[str, int]], *, version: int, folders: Container[str]
-) -> Cell:
+    calls: Sequence, rules: Iterable[tuple[str, int]], *, version: int, folders: Container[str], into: Cell
+) -> None:
     """As `prepare`, in a sequence of system calls; which of the paths are *folders* is known before."""
     body = _attributes(version)
-    ruleset = calls.add("landlock", "landlock_create_ruleset", body, len(body), 0)
+    ruleset = calls.add("landlock", "landlock_create_ruleset", body, len(body), 0, into=into)
     for path, rights in rules:
         possible = known_rights(version) & (-1 if path in folders else _FILE_RIGHTS)
         rule = calls.buffer(struct.pack("=Qq", rights & possible, -1))
@@ -116,7 +116,6 @@ def write_down(
         calls.add("landlock", "openat", syscalls.AT_FDCWD, path, mode, 0, into=file)
         calls.add("landlock", "landlock_add_rule", ruleset, _RULE_PATH_BENEATH, rule, 0)
         calls.add("landlock", "close", file)
-    return ruleset
 
 
 def put_on(ruleset: int) -> None:

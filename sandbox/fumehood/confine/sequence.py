@@ -6,6 +6,9 @@ millisecond, for what takes a job's process into its jail. The template that for
 that it writes next. So the template writes the calls down once, and both only make them: arguments and
 results are in a few pages of the sequence itself.
 
+A process that will only become a program need not have memory of its own: it makes its calls in the
+template's, which waits (vfork). It must not return from them, and ends itself where it stops.
+
 The calls are made by some hundred bytes of machine code, the same for every sequence: `_CODE` has them, and
 what they say. Where they cannot be had (another machine, a host that allows no new executable memory),
 `_walk` does the same in Python; tests hold both equal. A step is ten words in memory, eight of them
@@ -28,7 +31,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from fumehood.confine import syscalls
-from fumehood.confine.setup import Refused
+from fumehood.confine.setup import ENDED_BEFORE_RUNNING, Refused
 
 
 class Stop(NamedTuple):
@@ -49,27 +52,30 @@ _RESULT: Final = 7
 _CHUNK_BYTES: Final = 16_384
 _HEADER_BYTES: Final = 56  # struct msghdr
 
-#: `make check` assembles what is said here, where there is an assembler, and compares.
+#: The text is what a test assembles, where there is an assembler, and compares.
 _CODE: Final = {
-    # endbr64; push rbx; push rbp; mov rbx, rdi; mov rbp, rsi
+    # endbr64; push rbx; push rbp; push r12; mov rbx, rdi; mov rbp, rsi; mov r12, rdx
     # next: cmp rbx, rbp; jae stop
     #       mov rax, [rbx]; mov rax, [rax]; likewise rdi, rsi, rdx, r10, r8, r9 from [rbx+8] to [rbx+48]
     #       syscall; mov rcx, [rbx+56]; mov [rcx], rax
     #       xor rax, [rbx+72]; test rax, [rbx+64]; jnz stop; add rbx, 80; jmp next
-    # stop: mov rax, rbx; pop rbp; pop rbx; ret
-    "x86_64": "f30f1efa53554889fb4889f54839eb7349488b03488b00488b7b08488b3f488b7310488b36488b5318488b12"
-    "4c8b53204d8b124c8b43284d8b004c8b4b304d8b090f05488b4b38488901483343484885434075064883c350ebb24889"
-    "d85d5bc3",
-    # bti c; mov x9, x0; mov x10, x1
+    # stop: cmp rbx, r12; jb back; mov eax, 231; mov edi, 125; syscall
+    # back: mov rax, rbx; pop r12; pop rbp; pop rbx; ret
+    "x86_64": "f30f1efa535541544889fb4889f54989d44839eb7349488b03488b00488b7b08488b3f488b7310488b36488b5318"
+    "488b124c8b53204d8b124c8b43284d8b004c8b4b304d8b090f05488b4b38488901483343484885434075064883c350eb"
+    "b24c39e3720cb8e7000000bf7d0000000f054889d8415c5d5bc3",
+    # bti c; mov x9, x0; mov x10, x1; mov x13, x2
     # next: cmp x9, x10; b.hs stop
     #       ldr x8, [x9]; ldr x8, [x8]; likewise x0 to x5 from [x9, #8] to [x9, #48]
     #       svc #0; ldr x11, [x9, #56]; str x0, [x11]
     #       ldr x11, [x9, #64]; ldr x12, [x9, #72]; eor x0, x0, x12; tst x0, x11; b.ne stop
     #       add x9, x9, #80; b next
-    # stop: mov x0, x9; ret
-    "aarch64": "5f2403d5e90300aaea0301aa3f010aeb22030054280140f9080140f9200540f9000040f9210940f9210040f9"
-    "220d40f9420040f9231140f9630040f9241540f9840040f9251940f9a50040f9010000d42b1d40f9600100f92b2140f9"
-    "2c2540f900000cca1f000bea6100005429410191e7ffff17e00309aac0035fd6",
+    # stop: cmp x9, x13; b.lo back; mov x8, #94; mov x0, #125; svc #0
+    # back: mov x0, x9; ret
+    "aarch64": "5f2403d5e90300aaea0301aaed0302aa3f010aeb22030054280140f9080140f9200540f9000040f9210940f9"
+    "210040f9220d40f9420040f9231140f9630040f9241540f9840040f9251940f9a50040f9010000d42b1d40f9600100f9"
+    "2b2140f92c2540f900000cca1f000bea6100005429410191e7ffff17"
+    "3f010deb83000054c80b80d2a00f80d2010000d4e00309aac0035fd6",
 }
 
 
@@ -159,18 +165,41 @@ class Sequence:
             self._constants[value] = self.cell(value).address
         return self._constants[value]
 
-    def run(self, first: int = 0, last: int | None = None) -> int:
+    def run(self, first: int = 0, last: int | None = None, *, alone: int | None = None) -> int:
         """Make the calls from *first* on, up to *last*. Answers the step that ended it, or *last*.
+
+        From the step *alone* on nobody returns: who stops there ends, with status 125.
 
         Raises:
             Refused: a call failed that was not to fail.
         """
-        return self.step(self.prepared(first, last)())
+        return self.step(self.prepared(first, last, alone=alone)())
 
-    def prepared(self, first: int = 0, last: int | None = None) -> Callable[[], int]:
+    def prepared(
+        self, first: int = 0, last: int | None = None, *, alone: int | None = None
+    ) -> Callable[[], int]:
         """As `run`, to be called many times. Answers where it ended, which `step` understands."""
-        until = len(self.steps) if last is None else last
-        return partial(_code() or _walk, self.place(first), self.place(until))
+        until = self.place(len(self.steps) if last is None else last)
+        return partial(_code() or _walk, self.place(first), until, -1 if alone is None else self.place(alone))
+
+    def copy(self, other: Sequence, first: int, last: int) -> None:
+        """Write down the same steps as *other*, which has to stay: its memory is used."""
+        self._words.extend(other._words[first * _WORDS : last * _WORDS])
+        self.steps += other.steps[first:last]
+
+    def failure(self, first: int) -> Refused | None:
+        """Why a process that shares this memory, and began with step *first*, could not go on."""
+        for number in range(first, len(self.steps)):
+            words = self._words[number * _WORDS : (number + 1) * _WORDS]
+            result = _word(words[_RESULT])
+            if (result ^ words[-1]) & words[-2] and result < 0:
+                Cell(words[_RESULT]).set(words[-1])  # others have the same step
+                return self._refusal(number, -result)
+        return None
+
+    def _refusal(self, number: int, code: int) -> Refused:
+        layer, name = self.steps[number]
+        return Refused(layer, str(OSError(code, f"{name}: {os.strerror(code)}")), code)
 
     def place(self, number: int) -> int:
         """Where the step *number* is. No step may be added any more."""
@@ -187,8 +216,7 @@ class Sequence:
         if number < len(self.steps):
             result = _word(_word(place + _RESULT * _WORD_BYTES))
             if result < 0:
-                layer, name = self.steps[number]
-                raise Refused(layer, str(OSError(-result, f"{name}: {os.strerror(-result)}")), -result)
+                raise self._refusal(number, -result)
         return number
 
 
@@ -196,7 +224,6 @@ class Letter:
     """A message with descriptors, which steps of a sequence send or receive over a SEQPACKET socket."""
 
     def __init__(self, calls: Sequence, *, size: int = 0, body: bytes = b"", descriptors: int) -> None:
-        self._calls = calls
         self._size = len(body) or size
         self._body = calls.buffer(body or bytes(size))
         vector = calls.buffer(struct.pack("=QQ", self._body, self._size))
@@ -216,14 +243,22 @@ class Letter:
         """Where the descriptor with this *number* is; the kernel ignores what follows its four bytes."""
         return Cell(self._control + 16 + 4 * number)
 
-    def send(self, to: Argument, *, stop: Stop = AT_ERROR) -> None:
-        """Write down that it is sent."""
-        self._calls.add("supervisor", "sendmsg", to, self._message, socket.MSG_NOSIGNAL, stop=stop)
+    def send(self, calls: Sequence, to: Argument, *, stop: Stop = AT_ERROR) -> None:
+        """Write down in *calls* that it is sent."""
+        calls.add("supervisor", "sendmsg", to, self._message, socket.MSG_NOSIGNAL, stop=stop)
 
-    def receive(self, by: Argument, *, stop: Stop = AT_ERROR) -> Cell:
-        """Write down that it is received; answers where its length will be. `make_ready` comes before."""
+    def receive(self, calls: Sequence, by: Argument, *, stop: Stop = AT_ERROR) -> Cell:
+        """Write down in *calls* that it is received; answers where its length will be.
+
+        `make_ready` comes before each time.
+        """
         flags = socket.MSG_CMSG_CLOEXEC
-        return self._calls.add("supervisor", "recvmsg", by, self._message, flags, stop=stop)
+        return calls.add("supervisor", "recvmsg", by, self._message, flags, stop=stop)
+
+    @property
+    def body(self) -> Cell:
+        """Its first eight bytes."""
+        return Cell(self._body)
 
     def reader(self, length: Cell) -> Callable[[], tuple[bytes, list[int]]]:
         """Answers body and descriptors of what has come; *length* is the result of the call.
@@ -251,7 +286,12 @@ def _word(address: int) -> int:
     return ctypes.c_long.from_address(address).value
 
 
-def _walk(first: int, end: int) -> int:
+def may_share_memory() -> bool:
+    """True if a process can make its calls in its parent's memory: it never comes back to Python."""
+    return _code() is not None
+
+
+def _walk(first: int, end: int, alone: int) -> int:
     """What the machine code does, in Python."""
     libc = syscalls.locked_libc()
     while first < end:
@@ -263,16 +303,18 @@ def _walk(first: int, end: int) -> int:
         if (result ^ words[-1]) & words[-2]:
             break
         first += _STEP_BYTES
+    if 0 <= alone <= first:
+        os._exit(ENDED_BEFORE_RUNNING)
     return first
 
 
 _copy: Final = ctypes.PYFUNCTYPE(ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_size_t)(
     ("memcpy", ctypes.pythonapi)
 )
-_made: list[Callable[[int, int], int] | None] = []
+_made: list[Callable[[int, int, int], int] | None] = []
 
 
-def _code() -> Callable[[int, int], int] | None:
+def _code() -> Callable[[int, int, int], int] | None:
     """The machine code as a function, made once in a process and its children; None where there is none."""
     if not _made:
         _made.append(None)
@@ -287,4 +329,4 @@ def _loaded(code: bytes) -> Any:
         return None
     address = syscalls.executable(code)
     # holds the interpreter's lock: a call may be one that returns twice
-    return ctypes.PYFUNCTYPE(ctypes.c_long, ctypes.c_long, ctypes.c_long)(address)
+    return ctypes.PYFUNCTYPE(ctypes.c_long, *[ctypes.c_long] * 3)(address)

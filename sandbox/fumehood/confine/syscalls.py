@@ -23,6 +23,7 @@ from typing import Final
 
 CLONE_VM: Final = 0x00000100
 CLONE_FILES: Final = 0x00000400
+CLONE_VFORK: Final = 0x00004000
 CLONE_PIDFD: Final = 0x00001000
 CLONE_PARENT: Final = 0x00008000
 CLONE_NEWNS: Final = 0x00020000
@@ -112,12 +113,14 @@ _OWN_NUMBERS: Final = {
     "clone": (56, 220),
     "close": (3, 57),
     "dup3": (292, 24),
+    "execve": (59, 221),
     "execveat": (322, 281),
-    "exit_group": (231, 94),
+    "getpid": (39, 172),
     "keyctl": (250, 219),
     "mkdirat": (258, 34),
     "mount": (165, 40),
     "openat": (257, 56),
+    "pidfd_open": (434, 434),
     "pivot_root": (155, 41),
     "ppoll": (271, 73),
     "prctl": (157, 167),

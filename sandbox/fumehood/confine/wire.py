@@ -17,6 +17,7 @@ from fumehood.confine import syscalls
 VERSION: Final = 1
 #: What a template is asked for: a jail like all others, or one whose plan comes over the jail's own channel.
 ALIKE, OWN = b"alike", b"own"
+GO: Final = b"go"  # to a job's process that has its orders already, when it is known
 #: For those who know what they get: text and where to start; answers the fields and where they end.
 decoded: Final = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _encoded: Final = json.JSONEncoder(separators=(",", ":")).encode
