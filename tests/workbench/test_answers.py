@@ -96,6 +96,10 @@ def reasons(*items: dict[str, Any]) -> Answer:
         (reasons({"a": True}), Expected("deny", ({"a": 1},)), False),
         (reasons({"a": 1}), Expected("deny", ({"a": 1.0},)), True),
         (LIMIT, Expected("permit", None, ({"type": "limit", "max": 3},)), True),
+        (LIMIT, Expected("permit", None, ({"type": "limit", "item": {"key": "k", "per_s": 60}},)), True),
+        (LIMIT, Expected("permit", None, ({"type": "limit", "item": {"key": "other"}},)), False),
+        (CONFINED, Expected("permit", None, ({"type": "confine", "item": "python-offline"},)), True),
+        (CONFINED, Expected("permit", None, ({"type": "confine", "item": "shell"},)), False),
         (LIMIT, Expected("permit", None, ()), False),
         (LIMIT, Expected("permit"), True),
         (

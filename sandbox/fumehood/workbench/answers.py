@@ -23,6 +23,7 @@ Item = Mapping[str, JSON]
 _RANK = {"permit": 0, "ask": 1, "deny": 2}
 _RISKS = ("low", "medium", "high")
 _UNTRUSTED = "untrusted"
+_TEXTS = ("reason", "profile", "label")  # what an item that is a text becomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,16 @@ def _pairs(found: Sequence[Item], wanted: Sequence[Item]) -> dict[int, int]:
 
 
 def _matches(item: Item, pattern: Item) -> bool:
-    return all(name in item and _equal(item[name], value) for name, value in pattern.items())
+    return all(_has(item, name, value) for name, value in pattern.items())
+
+
+def _has(item: Item, name: str, value: JSON) -> bool:
+    """`item` is what the rule said, as in `main.decision`: its fields, or the one text that it was."""
+    if name == "item" and isinstance(value, dict):
+        return _matches(item, value)
+    if name == "item":
+        return any(_equal(item[field], value) for field in _TEXTS if field in item)
+    return name in item and _equal(item[name], value)
 
 
 def _equal(one: JSON, other: JSON) -> bool:
