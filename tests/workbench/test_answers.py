@@ -101,6 +101,8 @@ def reasons(*items: dict[str, Any]) -> Answer:
         (CONFINED, Expected("permit", None, ({"type": "confine", "item": "python-offline"},)), True),
         (CONFINED, Expected("permit", None, ({"type": "confine", "item": "shell"},)), False),
         (LIMIT, Expected("permit", None, ()), False),
+        (ASK, Expected("ask", None, ()), True),
+        (ASK, Expected("ask", None, ({"type": "approve", "risk": "low"},)), False),
         (LIMIT, Expected("permit"), True),
         (
             ASK,

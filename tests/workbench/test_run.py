@@ -130,6 +130,20 @@ def test_mutants_change_one_thing_and_leave_the_case_alone(tmp_path: Path) -> No
     assert "/s" not in json.dumps(gone.document["context"])  # its path form is gone as well
 
 
+def test_what_the_tool_takes_anyway_is_no_hostile_type(tmp_path: Path) -> None:
+    from fumehood.pdp import sources
+    from fumehood.workbench.cases import cases_of
+    from fumehood.workbench.tools import ToolSchema
+
+    files = sources.read([str(folder(tmp_path, cases=row("{tool: t, args: {l: x, n: 1}}")))]).files
+    tool = ToolSchema("t", {"properties": {"l": {"type": "array"}, "n": {"type": "number"}}})
+    (case,), _ = cases_of(files, [tool])
+    args = [m.document["action"]["properties"]["args"] for m in mutants_of(case) if m.mutation == "retyped"]  # type: ignore[index,call-overload]
+    assert args == [{"l": 0, "n": 1}, {"l": {"value": "x"}, "n": 1}] + [
+        {"l": "x", "n": n} for n in ("1", [1], True)
+    ]
+
+
 def test_forms_of_a_recorded_call_are_worked_out_anew_where_it_is_changed(tmp_path: Path) -> None:
     from fumehood.pdp import sources
     from fumehood.workbench.cases import cases_of

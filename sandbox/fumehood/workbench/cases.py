@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
@@ -104,6 +104,7 @@ class Case:
     expected: Expected
     allowances: tuple[Allowance, ...] = ()
     has_own_forms: bool = False  # `context.normalised` was written by hand
+    tool: ToolSchema | None = None  # where its schema is known
 
 
 def cases_of(
@@ -187,7 +188,8 @@ def _row(
         yield located.problem((*path, "input"), f"no guard would send this: {error}")
         return
     if not wrong:
-        yield _case(located, path, row, document)
+        tool = tools.get(cast("str", cast("Document", document["resource"])["id"]))
+        yield replace(_case(located, path, row, document), tool=tool)
 
 
 def _case(located: Located, path: Path, row: _Case, document: Document) -> Case:

@@ -36,7 +36,11 @@ def mutants_of(case: Case) -> list[Mutant]:
     found: list[Mutant] = []
     for steps, value in _places(_args(case.document), ()):
         at = "".join("/" + escape(str(step)) for step in steps)
+        right = case.tool.types_of(str(steps[0])) if case.tool and len(steps) == 1 else frozenset()
+        right |= {"integer"} if "number" in right else frozenset()
         for mutation, changed in _changes(value):
+            if mutation == "retyped" and _type_of(changed) in right:
+                continue  # of a type that the tool takes: another call, not a hostile one
             document = copy.deepcopy(case.document)
             _put(_args(document), steps, changed, is_removal=mutation == "removed")
             if mutation == "removed":
@@ -94,6 +98,12 @@ def _other_types(value: JSON) -> list[JSON]:
             return ["", []]
         case _:
             return []  # null is hostile already: another value would be a better call
+
+
+def _type_of(value: JSON) -> str:
+    """The name of the value's type in a JSON Schema."""
+    names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+    return names.get(type(value), "null")
 
 
 def _put(args: JSON, steps: Steps, value: JSON, *, is_removal: bool) -> None:
