@@ -89,6 +89,9 @@ def test_finding_has_its_place(
 
 
 GOOD = [
+    PERMIT
+    + '\n# METADATA\n# title: x\n# scope: document\ndeny contains "a" if call.args.to == "x"\n'
+    + '\ndeny contains "b" if call.args.to == "y"\n',
     PERMIT + DENY % "\tnot _is_small" + "\n_is_small if call.args.amount <= 9\n",  # silence denies
     BOUNDED + DENY % '\tcall.tool == "pay"\n\tcall.args.amount > 9',
     PERMIT + DENY % '\tcall.tool == "read"\n\tcount(call.args.path) > 9',  # no permit is about that tool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from host import opa_binary, require
@@ -11,6 +12,8 @@ from workbench.tables import CASES, POLICY, failed, folder, row
 
 from fumehood.errors import ConfigError
 from fumehood.workbench import run_policy_tests
+from fumehood.workbench.answers import Answer
+from fumehood.workbench.coverage import coverage_of
 from fumehood.workbench.mutate import mutants_of
 from fumehood.workbench.opa import OpaJudge
 
@@ -236,3 +239,50 @@ def test_of_many_definitions_the_ones_that_spoke_are_found_in_a_few_tries(tmp_pa
     source = (tmp_path / "pay.rego").read_text().split("\n")
     said = [source[line - 1][:25] for line in lines]
     assert said == ['deny contains "number 7" ', 'deny contains "number 37"']
+
+
+def test_engines_that_disagree_about_a_variant_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require("opa")
+    right = OpaJudge.answers
+
+    def odd(self: OpaJudge, documents: list[dict[str, Any]]) -> list[Answer]:
+        found = right(self, documents)
+        args = [document["action"]["properties"]["args"] for document in documents]
+        return [
+            Answer("deny", ({"reason": "odd"},)) if a == {} else f for a, f in zip(args, found, strict=True)
+        ]
+
+    monkeypatch.setattr(OpaJudge, "answers", odd)
+    where = str(folder(tmp_path, cases=CASES.split("  - name: small and unknown")[0]))
+    report = run_policy_tests([where], engines="both", opa=opa_binary(), mutates=True)
+    assert set(failed(report)) == {"pay_cases/small and named [/amount removed]"}
+
+
+def test_as_many_decisions_come_back_as_were_asked_for(tmp_path: Path) -> None:
+    fake = tmp_path / "opa"
+    fake.write_text(
+        '#!/bin/sh\n[ "$1" = test ] && echo "[]" || echo \'{"result": [{"bindings": {"x": []}}]}\'\n'
+    )
+    fake.chmod(0o755)
+    with pytest.raises(ConfigError, match="0 decisions about 3 inputs"):
+        run_policy_tests([str(folder(tmp_path / "p"))], engines="opa", opa=str(fake))
+
+
+def test_what_the_guard_would_not_send_is_denied_here_as_well(tmp_path: Path) -> None:
+    from fumehood.pdp import sources
+    from fumehood.workbench.cases import completed
+    from fumehood.workbench.judge import EmbeddedJudge, gated
+
+    judge = EmbeddedJudge(gated(sources.read([str(folder(tmp_path))])))
+    small, large = (completed({"tool": "read", "args": {"a": "x" * n}}, {}) for n in (1, 1 << 20))
+    answers = judge.answers([small, large, small])
+    assert [answer.effect for answer in answers] == ["permit", "deny", "permit"]
+    assert answers[1].reasons[0]["code"] == "pdp_input_too_large"
+
+
+def test_one_line_of_many_that_is_missing_is_not_rounded_away() -> None:
+    report = json.dumps(
+        {"files": [{"path": "a", "covered": list(range(1, 50_000)), "not_covered": [50_000]}]}
+    )
+    assert coverage_of([report], ["a"]).percent == 99.99
+    assert coverage_of([], ["a"]).percent == 100

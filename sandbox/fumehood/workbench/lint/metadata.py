@@ -39,7 +39,7 @@ def check_metadata(context: Context) -> Iterator[Finding]:
         blocks = _blocks(module)
         yield from (found for found in blocks.values() if isinstance(found, Finding))
         yield from _controls_in_blocks(module, blocks)
-        yield from _rules(module, blocks)
+        yield from _rules(module, blocks, _whole_documents(module, blocks))
         if module.package_start in _subjects(module, blocks):
             documented.add(module.name)
     for name, module in {m.name: m for m in reversed(context.modules)}.items():
@@ -48,15 +48,30 @@ def check_metadata(context: Context) -> Iterator[Finding]:
             yield warning("metadata", module.problem(module.package_start, message, _REMEDY))
 
 
-def _rules(module: Module, blocks: Mapping[int, Located | Finding]) -> Iterator[Finding]:
+def _rules(
+    module: Module, blocks: Mapping[int, Located | Finding], everywhere: frozenset[str]
+) -> Iterator[Finding]:
     subjects = _subjects(module, blocks)
     for rule in module.rules:
         if rule.name not in PUBLIC or rule.shape == "default":
             continue
-        if rule.start not in subjects:
+        if rule.start not in subjects and rule.name not in everywhere:
             message = f"this `{rule.name}` has no METADATA"
             yield warning("metadata", module.problem(rule.start, message, _REMEDY))
         yield from _controls_in_item(module, rule)
+
+
+def _whole_documents(module: Module, blocks: Mapping[int, Located | Finding]) -> frozenset[str]:
+    """The rules of which a block says `scope: document`: it holds for every definition."""
+    ends = {
+        found.start()
+        for end, block in blocks.items()
+        if isinstance(block, Located)
+        and isinstance(block.value, dict)
+        and block.value.get("scope") == "document"
+        and (found := _SUBJECT.search(module.encoded, end))
+    }
+    return frozenset(rule.name for rule in module.rules if rule.start in ends)
 
 
 def _blocks(module: Module) -> dict[int, Located | Finding]:
