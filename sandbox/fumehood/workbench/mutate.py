@@ -145,21 +145,24 @@ def _with_forms(case: Case, document: Document, at: str) -> Document:
     before = cast("Document", context.pop("normalised", {}))
     with_forms(document)
     if case.has_own_forms:
-        now = cast("Document", context["normalised"])
-        context["normalised"] = {
-            form: _elsewhere(before.get(form), at) | _at(now.get(form), at)
-            for form in sorted(before.keys() | now.keys())
-        }
+        context["normalised"] = _mixed(before, cast("Document", context["normalised"]), at)
     return document
+
+
+def _mixed(before: Document, now: Document, at: str) -> Document:
+    """What *now* says of the argument *at*, and *before* of every other. Pointers stand below other names."""
+    mixed: Document = {}
+    for name in sorted(before.keys() | now.keys()):
+        if not name.startswith("/"):
+            mixed[name] = _mixed(_object(before.get(name)), _object(now.get(name)), at)
+        elif name in (chosen := now if _is_at(name, at) else before):
+            mixed[name] = chosen[name]
+    return mixed
+
+
+def _object(value: JSON) -> Document:
+    return value if isinstance(value, dict) else {}
 
 
 def _is_at(pointer: str, at: str) -> bool:
     return pointer == at or pointer.startswith(f"{at}/") or at.startswith(f"{pointer}/")
-
-
-def _elsewhere(forms: JSON, at: str) -> Document:
-    return {p: v for p, v in forms.items() if not _is_at(p, at)} if isinstance(forms, dict) else {}
-
-
-def _at(forms: JSON, at: str) -> Document:
-    return {p: v for p, v in forms.items() if _is_at(p, at)} if isinstance(forms, dict) else {}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from fumehood.pdp.gate.context import Context, path_of
+from fumehood.pdp.gate.context import CALL_FUNCTIONS, Context, path_of
 from fumehood.pdp.gate.refs import called_path
 from fumehood.pdp.gate.scope import function_name
 from fumehood.pdp.syntax import (
@@ -27,8 +27,8 @@ __all__ = ["Named", "Reach", "arguments_in", "bodies_of", "helpers_in", "names_i
 Tools = frozenset[str]
 _TOOL = (("data", "fumehood", "call", "tool"), ("input", "resource", "id"))
 _ARGS = (("data", "fumehood", "call", "args"), ("input", "action", "properties", "args"))
-_BY_NAME = ("arg",)
-_BY_POINTER = ("trusted", "origin", "path", "url", "argv")
+_BY_NAME = "arg"
+_BY_POINTER = frozenset(CALL_FUNCTIONS) - {_BY_NAME}
 _MAX_DEPTH = 8
 
 
@@ -69,7 +69,7 @@ def _by_function(module: Module, call: Node) -> Iterator[Named]:
     if not isinstance(given, str):
         return
     start = start_of(kind_of(params[0])[1])
-    if function in _BY_NAME:
+    if function == _BY_NAME:
         yield Named(given, start)
     elif function in _BY_POINTER and given.startswith("/"):
         token = given[1:].partition("/")[0].replace("~1", "/").replace("~0", "~")

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import cast
 
-from fumehood.pdp.gate.context import Context
+from fumehood.pdp.gate.context import CALL_FUNCTIONS, Context
+from fumehood.pdp.gate.refs import called_path
 from fumehood.pdp.gate.scope import function_name
 from fumehood.pdp.syntax import Module, Node, constant_of, kind_of, start_of, walk
 from fumehood.workbench.lint.findings import Finding, warning
@@ -50,5 +51,5 @@ def _call(module: Module, call: Node) -> Iterator[Finding]:
 
 def _is_raw(module: Module, node: Node) -> bool:
     """The argument itself, perhaps in lower case or trimmed; not a form that Fumehood worked out."""
-    texts = [function_name(body) for kind, body in walk(node) if kind == "Call"]
-    return not any(text.endswith((".path", ".url", ".argv")) for text in texts)
+    called = {called_path(module, body)[-1] for kind, body in walk(node) if kind == "Call"}
+    return not called & (CALL_FUNCTIONS.keys() - {"arg"})
