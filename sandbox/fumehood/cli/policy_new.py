@@ -41,5 +41,5 @@ def new(folder: str, *, tools: str | None, name: str | None, as_json: bool) -> N
         return
     for file in files:
         say(str(where / file))
-    shown = folder if "/" in folder else f"./{folder}"
+    shown = folder if "/" in folder else f"./{folder}".removesuffix(".")
     say(f"next: fumehood policy test {shown}, then fumehood policy check {shown} for what is left to decide")
