@@ -25,7 +25,9 @@ import data.fumehood.call
 PERMIT = 'permit if call.tool == "pay"\n'
 BOUNDED = 'permit if {\n\tcall.tool == "pay"\n\tis_number(call.args.amount)\n\tcall.args.amount <= 9\n}\n'
 TOOLS = (
-    ToolSchema("pay", {"properties": {"amount": {"type": "number"}, "to": {"type": "string"}}}),
+    ToolSchema(
+        "pay", {"properties": {"amount": {"type": "number"}, "to": {"type": "string"}}}, {"kind": "money"}
+    ),
     ToolSchema("read", {"properties": {"path": {"type": "string"}}}),
 )
 DENY = '\n# METADATA\n# title: x\ndeny contains "no" if {\n%s\n}\n'
@@ -43,6 +45,10 @@ FOUND = [
     (PERMIT + DENY % '\tcall.tool == "pay"\n\tcall.args.amount > 9', "deny-only-bound", "error", 15, 2),
     (PERMIT + DENY % "\tcall.args.amount > 9", "deny-only-bound", "error", 14, 2),
     (PERMIT + DENY % '\tcall.arg("amount", 0) > 9', "deny-only-bound", "error", 14, 11),
+    (PERMIT + DENY % '\tobject.get(call.args, ["amount"], 0) > 9', "deny-only-bound", "error", 14, 24),
+    (PERMIT + DENY % '\tcall.kind == "money"\n\tcall.args.amount > 9', "deny-only-bound", "error", 15, 2),
+    ('permit if call.kind == "money"\n' + DENY % '\tcall.tool == "pay"\n\tcall.args.amount > 9', "deny-only-bound", "error", 15, 2),  # noqa: E501
+    (BOUNDED.replace("<= 9", '<= 9\n\tobject.get(call.args, "t", "") != ""'), "unknown-argument", "error", 13, 24),  # noqa: E501
     (PERMIT + DENY % "\tcount(call.args.to) > 9", "deny-only-bound", "error", 14, 8),
     (PERMIT + DENY % "\t_is_large" + "\n_is_large if call.args.amount > 9\n", "deny-only-bound", "error", 17, 14),  # noqa: E501
     (PERMIT.replace("permit", f"# {MARK}: how much?\npermit"), "unfinished", "error", 9, 3),
@@ -89,6 +95,9 @@ def test_finding_has_its_place(
 
 
 GOOD = [
+    'permit if call.kind == "read"\n' + DENY % '\tcall.tool == "pay"\n\tcall.args.amount > 9',
+    PERMIT + DENY % '\tcall.kind == "write"\n\tcall.args.amount > 9',
+    'permit if call.tool == "read"\n' + DENY % "\tcall.args.amount > 9",  # that tool has no amount
     PERMIT
     + '\n# METADATA\n# title: x\n# scope: document\ndeny contains "a" if call.args.to == "x"\n'
     + '\ndeny contains "b" if call.args.to == "y"\n',

@@ -22,10 +22,11 @@ from fumehood.pdp.syntax import (
     walk,
 )
 
-__all__ = ["Named", "Reach", "arguments_in", "bodies_of", "helpers_in", "names_in", "whole"]
+__all__ = ["KIND", "Named", "Reach", "arguments_in", "bodies_of", "helpers_in", "names_in", "whole"]
 
 Tools = frozenset[str]
-_TOOL = (("data", "fumehood", "call", "tool"), ("input", "resource", "id"))
+TOOL = (("data", "fumehood", "call", "tool"), ("input", "resource", "id"))
+KIND = (("data", "fumehood", "call", "kind"), ("input", "resource", "properties", "annotations", "kind"))
 _ARGS = (("data", "fumehood", "call", "args"), ("input", "action", "properties", "args"))
 _BY_NAME = "arg"
 _BY_POINTER = frozenset(CALL_FUNCTIONS) - {_BY_NAME}
@@ -60,6 +61,19 @@ def arguments_in(module: Module, value: object) -> Iterator[Named]:
     for kind, body in walk(value):
         if kind == "Call" and called_path(module, body)[:3] == ("data", "fumehood", "call"):
             yield from _by_function(module, body)
+        elif kind == "Call" and function_name(body) == "object.get":
+            yield from _by_get(module, body)
+
+
+def _by_get(module: Module, call: Node) -> Iterator[Named]:
+    """`object.get(call.args, "x", …)`, or with a list of steps."""
+    params = cast("list[Node]", call["params"])
+    ref = ref_of(params[0]) if len(params) > 1 else None
+    if ref is not None and path_of(module, ref.root, ref.parts) in _ARGS:
+        steps = constant_of(params[1])
+        name = steps[0] if isinstance(steps, list) and steps else steps
+        if isinstance(name, str):
+            yield Named(name, start_of(kind_of(params[1])[1]))
 
 
 def _by_function(module: Module, call: Node) -> Iterator[Named]:
@@ -100,10 +114,11 @@ def names_in(value: object) -> Iterator[str]:
 
 
 class Reach:
-    """Which tools a body can be about."""
+    """Which tools a body can be about; with *paths* of something else, which values of that."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, paths: Sequence[tuple[str, ...]] = TOOL) -> None:
         self._context = context
+        self._paths = paths
 
     def tools(self, module: Module, body: Body, depth: int = 0) -> Tools | None:
         """The names that the body allows; None where it does not say."""
@@ -155,7 +170,7 @@ class Reach:
 
     def _is_tool(self, module: Module, node: Node) -> bool:
         ref = ref_of(node)
-        return ref is not None and path_of(module, ref.root, ref.parts) in _TOOL
+        return ref is not None and path_of(module, ref.root, ref.parts) in self._paths
 
     def _collection(self, module: Module, node: Node) -> Tools | None:
         kind, body = kind_of(node)

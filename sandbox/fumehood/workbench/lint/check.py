@@ -71,7 +71,7 @@ def _ours(
 ) -> list[Finding]:
     return [
         *check_arguments(context, tools, own),
-        *check_bounds(context),
+        *check_bounds(context, tools),
         *check_metadata(context),
         *check_names_in_use(context, tests),
         *check_raw_texts(context),
