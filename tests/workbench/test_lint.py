@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
 from host import opa_binary, require
+from pdp.generated import DATA, policy
 
+from fumehood.pdp import sources
+from fumehood.pdp.gate import inspect
+from fumehood.pdp.gate.context import Context
 from fumehood.pdp.sources import pack_names
+from fumehood.workbench.cases import completed
+from fumehood.workbench.deciding import DecidingLines
+from fumehood.workbench.judge import EmbeddedJudge
 from fumehood.workbench.lint import check_policies
+from fumehood.workbench.lint.check import _ours
 from fumehood.workbench.lint.metadata import is_control
 from fumehood.workbench.lint.unfinished import MARK
 from fumehood.workbench.tools import ToolSchema
@@ -187,3 +196,24 @@ def test_opa_finds_types_and_fields_and_its_strict_mode_only_warns(tmp_path: Pat
     assert [(f.code, f.severity) for f in check_policies([str(tmp_path)], opa=opa_binary()).findings] == [
         ("unused-import", "warning")
     ]
+
+
+def test_any_policy_that_loads_can_be_checked_and_the_lines_behind_its_answers_found(tmp_path: Path) -> None:
+    dice = random.Random(7)
+    (tmp_path / "data.json").write_text(DATA)
+    judged = 0
+    for _ in range(80):
+        (tmp_path / "x.rego").write_text(policy(dice))
+        read = sources.read([str(tmp_path)])
+        verdict = inspect(read)
+        if verdict.problems:
+            continue
+        judged += 1
+        assert list(
+            _ours(Context(verdict.modules, verdict.data), [], TOOLS, frozenset({f"{tmp_path}/x.rego"}))
+        )
+        document = completed({"tool": "pay", "args": {"a": "abc", "l": ["a"], "n": 3}}, {})
+        (answer,) = EmbeddedJudge(verdict).answers([document])
+        shown = {one.rule for one in DecidingLines(verdict).behind(document, answer)}
+        assert set(answer.rules) <= shown
+    assert judged > 15
