@@ -404,6 +404,7 @@ class Guard:
         update_wrapper(governed, function)
         del governed.__wrapped__  # type: ignore[attr-defined]  # nothing public leads round the guard
         governed.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+        governed.fumehood_definition = tool.definition  # type: ignore[attr-defined]  # for `fumehood policy new`
         if place is not None:
             place.remember(governed, tool)
         return governed

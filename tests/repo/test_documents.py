@@ -22,6 +22,7 @@ RUN = [
     "docs/ledger.md",
     "docs/stories.md",
     "docs/testing.md",
+    "docs/workbench.md",
 ]
 
 

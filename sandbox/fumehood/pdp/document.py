@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from fumehood.canonical import JSON, escape
 from fumehood.model import Kind, Origin, Runs
 
-__all__ = ["PolicyDocument", "complaints"]
+__all__ = ["PolicyDocument", "complaints", "complaints_at"]
 
 _PARTIAL = frozenset({"missing"})
 
@@ -164,6 +164,15 @@ def complaints(document: JSON, *, is_partial: bool = False) -> list[str]:
     except ValidationError as error:
         found = (e for e in error.errors() if not (is_partial and e["type"] in _PARTIAL))
         return [f"{_pointer(e['loc'])}: {e['msg']}" for e in found]
+    return []
+
+
+def complaints_at(document: JSON) -> list[tuple[tuple[int | str, ...], str]]:
+    """What is wrong with a whole *document*: the path of the place, and what is said of it."""
+    try:
+        PolicyDocument.model_validate(document)
+    except ValidationError as error:
+        return [(e["loc"], f"{_pointer(e['loc'])}: {e['msg']}") for e in error.errors()]
     return []
 
 

@@ -88,6 +88,14 @@ class Engine:
         """What `print` wrote since the last time."""
         return cast("list[str]", self._engine.take_prints())
 
+    def cover(self) -> None:
+        """Take down from now on which lines are evaluated."""
+        self._engine.set_enable_coverage(True)
+
+    def coverage(self) -> str:
+        """`{"files": [{"path", "covered": [line], "not_covered": [line]}]}`, as JSON."""
+        return cast("str", self._engine.get_coverage_report_as_json())
+
     def syntax_trees(self) -> str:
         """The syntax trees of all files, as JSON."""
         return cast("str", self._engine.get_ast_as_json())

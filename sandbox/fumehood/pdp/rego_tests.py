@@ -10,20 +10,20 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from fumehood.canonical import JSON
 from fumehood.errors import ConfigError, PdpError, Problem
 from fumehood.pdp import combine, gate, sources
-from fumehood.pdp.engine import Engine
+from fumehood.pdp.engine import Engine, EngineError
 from fumehood.pdp.expand import expanded
 from fumehood.pdp.gate.context import Context
 from fumehood.pdp.gate.scope import check_variables
 from fumehood.pdp.syntax import Module, Node, Rule, constant_of, module_of, ref_of
 
-__all__ = ["TestResult", "run_tests"]
+__all__ = ["Source", "Suite", "TestResult", "pattern_of", "run_tests"]
 
 Source = str | os.PathLike[str]
 _MARKED = re.compile(r"(?:todo_)?test_")
@@ -31,7 +31,8 @@ _MARKED = re.compile(r"(?:todo_)?test_")
 
 @dataclass(frozen=True, slots=True)
 class TestResult:
-    """One test. `outcome` is "pass", "fail", "error" or "skip"; `output` is what it printed."""
+    """One test. `outcome` is "pass", "fail", "error" or "skip"; `output` is what it printed; `details` is
+    the message in parts, for a program."""
 
     __test__ = False  # not for pytest
 
@@ -42,6 +43,40 @@ class TestResult:
     message: str = ""
     output: str = ""
     duration_s: float = 0.0
+    details: Mapping[str, JSON] | None = None
+
+
+class Suite:
+    """The tests of what was read, ready to run; *covers*: and which lines they evaluate."""
+
+    def __init__(self, read: sources.Files, verdict: gate.Verdict, *, covers: bool = False) -> None:
+        """*verdict* is the gate's about *read*, without a problem.
+
+        Raises:
+            ConfigError: the engine refuses the tests.
+        """
+        parsed = map(module_of, (f for f in read.files if f.is_test))
+        self._tests = [module for module in parsed if isinstance(module, Module)]
+        self.covers = covers
+        try:
+            self._engine = Engine(_files(verdict, self._tests), json.dumps(verdict.data), is_gated=True)
+        except EngineError as error:
+            raise ConfigError(f"the tests cannot be run: {error}") from error
+        if covers:
+            self._engine.cover()
+
+    def run(self, wanted: re.Pattern[str]) -> list[TestResult]:
+        """The results of the tests in whose full name *wanted* is found, in order of file and line."""
+        return [
+            _run(self._engine, module, rule)
+            for module in self._tests
+            for rule in _first_of_each(module)
+            if wanted.search(f"data.{module.name}.{rule.name}")
+        ]
+
+    def coverage(self) -> str:
+        """What was evaluated so far; see `Engine.coverage`."""
+        return self._engine.coverage()
 
 
 def run_tests(given: Sequence[Source] | Source, *, only: str | None = None) -> list[TestResult]:
@@ -52,27 +87,21 @@ def run_tests(given: Sequence[Source] | Source, *, only: str | None = None) -> l
     """
     read = sources.read([given] if isinstance(given, str | os.PathLike) else given)
     verdict = gate.inspect(read)
-    tests = [
-        module
-        for module in map(module_of, (f for f in read.files if f.is_test))
-        if isinstance(module, Module)
-    ]
     if verdict.problems:
         raise ConfigError("the policies cannot be tested", problems=verdict.problems)
-    wanted = _pattern(only)
-    engine = Engine(_files(verdict, tests), json.dumps(verdict.data), is_gated=True)
-    return [
-        _run(engine, module, rule)
-        for module in tests
-        for rule in _first_of_each(module)
-        if wanted.search(f"data.{module.name}.{rule.name}")
-    ]
+    wanted = pattern_of(only)
+    return Suite(read, verdict).run(wanted)
 
 
-def _pattern(only: str | None) -> re.Pattern[str]:
+def pattern_of(only: str | None) -> re.Pattern[str]:
+    """*only* as a pattern; None matches everything.
+
+    Raises:
+        ConfigError: it is none.
+    """
     try:
         return re.compile(only or "")
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         raise ConfigError(f"{only!r} is not a regular expression: {error}") from error
 
 

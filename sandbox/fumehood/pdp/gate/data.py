@@ -16,6 +16,9 @@ from fumehood.pdp.yamldata import YamlError, read_yaml
 __all__ = ["gather", "located"]
 
 _NAMES = frozenset({"data.json", "data.yaml", "data.yml"})
+# Case tables, and the schemas of the tools: read by `fumehood policy`, never data that decides.
+_FOR_THE_WORKBENCH = re.compile(r"(?:_cases\.ya?ml|(?:\A|/)tools\.json)\Z")
+
 _RESERVED = {
     "policies": "could grant what no policy permits",
     "fumehood": "could change how decisions are made",
@@ -28,7 +31,8 @@ def gather(files: Sequence[PolicyFile]) -> tuple[dict[str, JSON], list[Problem]]
     whole: dict[str, JSON] = {}
     problems: list[Problem] = []
     for file in files:
-        problems.extend(_add(file, whole))
+        if not _FOR_THE_WORKBENCH.search(file.name):
+            problems.extend(_add(file, whole))
     return whole, problems
 
 

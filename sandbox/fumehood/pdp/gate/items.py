@@ -66,9 +66,11 @@ def _item(module: Module, rule: Rule, key: Node) -> Iterator[Problem]:
 
 
 def _variable_text(body: Node) -> Node | None:
-    """The first reason or remedy that is not written out."""
+    """The first reason or remedy, or what could be one, that is not written out."""
     for _, name, value in cast("list[tuple[object, Node, Node]]", body["fields"]):
-        if kind_of(name)[1].get("value") in _FIXED and kind_of(value)[0] not in ("String", "RawString"):
+        is_open = kind_of(name)[0] not in ("String", "RawString")  # it could turn out to be "reason"
+        is_told = is_open or kind_of(name)[1].get("value") in _FIXED
+        if is_told and kind_of(value)[0] not in ("String", "RawString"):
             return value
     return None
 
