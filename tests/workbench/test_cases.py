@@ -94,8 +94,7 @@ def test_tables_and_schemas_are_no_data(tmp_path: Path) -> None:
     with_them = load_bundle([str(folder(tmp_path / "a", tools_dot_json="{}"))])
     without = load_bundle([str(folder(tmp_path / "b", cases=""))])
     assert with_them.data == without.data == "{}"
-    with pytest.raises(ConfigError, match="data document in YAML"):
-        load_bundle([str(folder(tmp_path / "c", data_dot_yaml="a: 1"))])
+    assert load_bundle([str(folder(tmp_path / "c", data_dot_yaml="a: 1"))]).data == '{"a": 1}'
 
 
 NAMES = st.sampled_from(["name", "input", "expect", "tool", "args", "effect", "context", "action", "x", "/a"])
