@@ -30,6 +30,7 @@ from fumehood.flow import adrive, drive, enforce
 from fumehood.functions import FunctionBody, FunctionTool, tool_of
 from fumehood.ledger import Ledger, default_path, open_ledger, this_process
 from fumehood.model import Annotations, Decision, Pdp, Runs
+from fumehood.observe_mode import Mode
 from fumehood.pdp import Bundle, load_bundle, open_pdp
 from fumehood.redaction import redacted_args
 from fumehood.sessions import OpenSession, Sessions, current_session
@@ -66,6 +67,8 @@ class Guard:
         agent: the agent's name where a conversation was not given one.
         on_pending: called with each `Approval` that begins to wait (on a thread of the guard's).
         durability: "process" survives a crash of every process, "power" a loss of power as well.
+        mode: "enforce"; "observe" to decide and record as always and stop nothing by policy;
+            "observe-packages" for that with the packages marked `custom: {mode: observe}` only.
 
     Raises:
         ConfigError: no policy, an unreadable or refused one.
@@ -86,7 +89,9 @@ class Guard:
         agent: str = "agent",
         on_pending: Callable[[Approval], None] | None = None,
         durability: Literal["process", "power"] = "process",
+        mode: Literal["enforce", "observe", "observe-packages"] = "enforce",
     ) -> None:
+        _one_of("mode", mode, tuple(Mode))
         _one_of("isolation", isolation, ("worker", "thread"))
         _one_of("tier", tier, ("full", "no-userns"))
         _one_of("unattended", unattended, ("wait", "deny"))
@@ -95,7 +100,8 @@ class Guard:
                 'a guard needs policies: Guard("./policies") or the name of a pack: Guard("refund")'
             )
         self.tier = tier
-        self.bundle: Bundle = load_bundle(policies)
+        self.bundle: Bundle = load_bundle(policies, mode=Mode(mode))
+        said = _told_of_observing(self.bundle, pdp)
         self._folders = tuple(_folder(p) for p in policies if _is_folder(p))
         self._on_pending = on_pending
         self._pdp = open_pdp(self.bundle, isolation=isolation, url=pdp, lock_down=LOCK_DOWN)
@@ -109,6 +115,8 @@ class Guard:
         self._can_ask = unattended == "wait"
         self._open_hands()
         _forget_after_fork(self)
+        if said:
+            sys.stderr.write(f"fumehood: {said}\n")
 
     def _open_hands(self) -> None:
         """Threads and the watch on the ledger; made anew after a fork, which has neither."""
@@ -409,6 +417,28 @@ class Guard:
     def _look(self) -> None:
         self._hands.waiters.look()
         self._jobs.look()
+
+
+def _told_of_observing(bundle: Bundle, url: str | None) -> str:
+    """The line that says at start what is not enforced, "" if nothing has to be said.
+
+    Raises:
+        ConfigError: an OPA server decides: its denial does not say what else the policies asked for.
+    """
+    if bundle.observing is None:
+        asking = ", ".join(map(inert, bundle.marked))
+        return f"{asking}: marked `mode: observe`; this guard enforces it all the same" if asking else ""
+    if url is not None:
+        raise ConfigError(
+            "mode= needs the embedded engine: a denial by an OPA server does not say how the policies want "
+            "the call confined. Leave pdp= out, or enforce"
+        )
+    if bundle.observing.is_whole:
+        what = "OBSERVING: the policies decide and nothing that they refuse is stopped"
+    else:
+        names = ", ".join(f"policies.{inert(name)}" for name in sorted(bundle.observing.packages))
+        what = f"OBSERVING {names or 'no package (none is marked `mode: observe`)'}; all others are enforced"
+    return f"{what}. See what would have been: fumehood policy report"
 
 
 def _opened(

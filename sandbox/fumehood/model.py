@@ -180,7 +180,7 @@ class Decision:
     """What the PDP answered about one phase of one tool call.
 
     `rules` are full names of the rules that spoke (`policies.refunds.approve`). For phase
-    `return_result`, DENY means that the result is withheld.
+    `return_result`, DENY means that the result is withheld. Nobody acts on `observed`: it is recorded.
     """
 
     effect: Effect
@@ -188,6 +188,7 @@ class Decision:
     obligations: tuple[Obligation, ...] = ()
     revision: str = ""  # "sha256:…" of the bundle
     rules: tuple[str, ...] = ()
+    observed: Decision | None = None  # what all packages said, where a guard only watches some of them
 
     @property
     def is_permit(self) -> bool:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fumehood.cli.policy_report import report
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -74,6 +76,9 @@ def test(sources: tuple[str, ...], *, as_json: bool, verbose: bool, only: str | 
         click.get_current_context().exit(2)
     if any(result.outcome in ("fail", "error") for result in results):
         click.get_current_context().exit(_FAILED_EXIT)
+
+
+policy.add_command(report)
 
 
 def _report(results: Sequence[TestResult], *, verbose: bool) -> None:

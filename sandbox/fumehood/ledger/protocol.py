@@ -86,6 +86,7 @@ class Outcome:
     error_type: str | None = None
     labels: tuple[str, ...] = ()
     withheld: Decision | None = None
+    observed: Decision | None = None
     duration_s: float = 0.0
     detail: bytes = b"{}"
 

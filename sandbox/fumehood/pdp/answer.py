@@ -8,8 +8,10 @@ from typing import cast
 from fumehood.canonical import JSON, MAX_DOCUMENT_BYTES
 from fumehood.errors import PdpError
 from fumehood.model import Decision, Phase, PolicyInput
+from fumehood.observe_mode import Observing
 from fumehood.pdp.combine import Answers, combine
 from fumehood.pdp.decision import decision_from
+from fumehood.pdp.observing import acted_on
 
 __all__ = ["check_size", "decided"]
 
@@ -23,7 +25,9 @@ def check_size(document: PolicyInput) -> None:
         )
 
 
-def decided(phase: Phase, answer: str | bytes, *, revision: str) -> Decision:
+def decided(
+    phase: Phase, answer: str | bytes, *, revision: str, observing: Observing | None = None
+) -> Decision:
     """The decision that follows from what the packages said, the JSON text *answer*.
 
     Raises:
@@ -34,4 +38,5 @@ def decided(phase: Phase, answer: str | bytes, *, revision: str) -> Decision:
         document = combine(phase.value, cast("Answers", said), revision=revision)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise PdpError(f"the engine's answer is malformed: {error}", code="pdp_malformed") from error
-    return decision_from(cast("JSON", document))
+    full = decision_from(cast("JSON", document))
+    return acted_on(phase, cast("Answers", said), full, observing)

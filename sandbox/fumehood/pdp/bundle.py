@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from fumehood.errors import ConfigError
 from fumehood.model import PolicyFacts
+from fumehood.observe_mode import Mode, Observing
 from fumehood.pdp import combine, gate, sources
 from fumehood.pdp.expand import expanded
+from fumehood.pdp.observing import chosen, marked
 
 __all__ = ["Bundle", "load_bundle"]
 
@@ -33,10 +35,12 @@ class Bundle:
     embedded: tuple[tuple[str, str], ...]
     data: str = "{}"
     tests: tuple[tuple[str, str], ...] = ()
+    observing: Observing | None = None  # which packages are only watched; None: all are enforced
+    marked: tuple[str, ...] = ()  # packages that ask to be observed, whether or not they are
 
 
-def load_bundle(given: Sequence[Source] | Source) -> Bundle:
-    """Read, check and freeze the policies of folders and packs.
+def load_bundle(given: Sequence[Source] | Source, *, mode: Mode = Mode.ENFORCE) -> Bundle:
+    """Read, check and freeze the policies of folders and packs; *mode* says which are only watched.
 
     Raises:
         ConfigError: with every problem found.
@@ -61,7 +65,8 @@ def load_bundle(given: Sequence[Source] | Source) -> Bundle:
         reads_history=verdict.reads_history,
     )
     tests = tuple((f.name, f.text) for f in read.files if f.is_test)
-    return Bundle(files, revision, packages, facts, _embedded(verdict), data, tests)
+    observing, asking = chosen(mode, verdict.modules), marked(verdict.modules)
+    return Bundle(files, revision, packages, facts, _embedded(verdict), data, tests, observing, asking)
 
 
 def _embedded(verdict: gate.Verdict) -> tuple[tuple[str, str], ...]:

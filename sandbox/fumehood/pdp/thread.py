@@ -47,7 +47,9 @@ class ThreadPdp:
             if error.code == "pdp_crashed":
                 del self._local.engine
             raise
-        return decided(document.phase, answer, revision=self._bundle.revision)
+        return decided(
+            document.phase, answer, revision=self._bundle.revision, observing=self._bundle.observing
+        )
 
     def close(self) -> None:
         """Forget this thread's engine; from now on every call is refused."""

@@ -65,7 +65,9 @@ class WorkerPdp:
         check_size(document)
         reply = self._ask(document)
         if reply[0] == 0:
-            return decided(document.phase, reply[1:], revision=self._bundle.revision)
+            return decided(
+                document.phase, reply[1:], revision=self._bundle.revision, observing=self._bundle.observing
+            )
         if reply[0] == 2:
             raise PdpError("the entry point is undefined", code="pdp_undefined")
         raise PdpError(reply[1:].decode(errors="replace"), code="pdp_error")

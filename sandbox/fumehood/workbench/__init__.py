@@ -1,0 +1,1 @@
+"""Tools for those who write policies: what was decided, why, and what another policy would have decided."""
