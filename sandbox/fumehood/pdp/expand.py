@@ -13,7 +13,7 @@ from typing import cast
 
 from fumehood.pdp.syntax import Module, Node, kind_of, statements_of, walk
 
-__all__ = ["REPLACED", "expanded"]
+__all__ = ["REPLACED", "edits", "expanded"]
 
 #: built-in → what stands for it; see lib/embedded
 _COLLECTION = "data.fumehood.embedded.collection"
@@ -26,9 +26,14 @@ REPLACED: Mapping[str, str] = {
 def expanded(module: Module) -> str:
     """The text of *module* for the embedded engine; lines keep their numbers."""
     text = module.encoded
-    for start, end, instead in sorted({*_names(module), *_collections(module)}, reverse=True):
+    for start, end, instead in edits(module):
         text = text[:start] + instead.encode() + text[end:]
     return text.decode()
+
+
+def edits(module: Module) -> list[tuple[int, int, str]]:
+    """What is written otherwise, the last place first: (start, end, text), in bytes."""
+    return sorted({*_names(module), *_collections(module)}, reverse=True)
 
 
 def _names(module: Module) -> Iterator[tuple[int, int, str]]:
