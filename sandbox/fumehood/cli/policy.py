@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fumehood.cli.policy_explain import evaluate, explain
 from fumehood.cli.policy_report import report
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def test(sources: tuple[str, ...], *, as_json: bool, verbose: bool, only: str | 
         click.get_current_context().exit(_FAILED_EXIT)
 
 
-policy.add_command(report)
+for command in (evaluate, explain, report):
+    policy.add_command(command)
 
 
 def _report(results: Sequence[TestResult], *, verbose: bool) -> None:

@@ -233,7 +233,7 @@ class Explainer:
     ) -> Condition:
         place = probe.module.problem(condition.start, "", "")
         outcome, note = self._outcome(package, probe, condition, args)
-        values = tuple(self._part(package, probe, part, args) for part in condition.parts)
+        values = tuple(self._part(package, probe, part, args, outcome) for part in condition.parts)
         because = self._because(package, probe, condition, values, depth) if outcome in (HOLDS, FAILS) else ()
         said = note or (hint(probe.module, condition.statement, values) if outcome == FAILS else "")
         return Condition(place.line, place.column, condition.text, outcome, values, said, because)
@@ -251,13 +251,14 @@ class Explainer:
         except PdpError as error:
             return ERROR, _first_line(error)
 
-    def _part(self, package: str, probe: RuleProbe, part: Part, args: str) -> Value:
+    def _part(self, package: str, probe: RuleProbe, part: Part, args: str, outcome: str) -> Value:
         if part.node is not None and touched(
             self._reads.part(package, probe.module, part.node), self._asked.missing
         ):
             return Value(part.text, (), is_known=False)
         try:
-            found = self._value(f"data.{package}.{part.name}{args}")
+            name = part.held if outcome == HOLDS else part.name
+            found = self._value(f"data.{package}.{name}{args}")
         except PdpError:
             return Value(part.text, (), is_known=False)
         pairs = cast("list[list[JSON]]", found or [])

@@ -27,10 +27,14 @@ _COMPREHENSIONS = frozenset({"ArrayCompr", "SetCompr", "ObjectCompr"})
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a condition whose value says something; `text` as the author wrote it."""
+    """A part of a condition whose value says something; `text` as the author wrote it.
+
+    `name` is the rule that says its values before the condition, `held` those with which it holds.
+    """
 
     text: str
     name: str
+    held: str
     node: Node | None = None
 
 
@@ -123,9 +127,9 @@ class _Maker:
         parts = []
         for i, (shown, node) in enumerate(list(reversed(by_text.items()))[:_MAX_PARTS]):
             value = f"__fhv := {self._writer.expression(node)}"
-            query = "; ".join(filter(None, [self._query(before), value]))
-            self._rule_for(f"{name}_v{i}", f"{{[type_name(__fhv), __fhv] | {query}}}")
-            parts.append(Part(shown, f"{name}_v{i}", node))
+            self._values_for(f"{name}_v{i}", before, value)
+            self._values_for(f"{name}_w{i}", [*before, statement], value)
+            parts.append(Part(shown, f"{name}_v{i}", f"{name}_w{i}", node))
         parts += self._failing(name, before, statement)
         parts += self._origin(name, before, statement)
         span = cast("dict[str, int]", statement["span"])
@@ -142,9 +146,8 @@ class _Maker:
         inner = self._writer.statements(cast("list[Node]", cast("Node", body["query"])["stmts"]))
         domain = self._writer.collection(cast("Node", body["domain"]))
         found = f"some {names} in {domain}; {{1 | {inner}}} == set(); __fhv := {value}"
-        query = "; ".join(filter(None, [self._query(before), found]))
-        self._rule_for(f"{name}_e", f"{{[type_name(__fhv), __fhv] | {query}}}")
-        return [Part(f"what fails it as {value}", f"{name}_e")]
+        self._values_for(f"{name}_e", before, found)
+        return [Part(f"what fails it as {value}", f"{name}_e", f"{name}_e")]
 
     def _origin(self, name: str, before: Sequence[Node], statement: Node) -> list[Part]:
         """For `call.trusted(…)`: where the argument was found."""
@@ -156,9 +159,8 @@ class _Maker:
         if not text.startswith("data.fumehood.call.trusted("):
             return []
         asked = text.replace(".trusted(", ".origin(", 1)
-        query = "; ".join(filter(None, [self._query(before), f"__fhv := {asked}"]))
-        self._rule_for(f"{name}_o", f"{{[type_name(__fhv), __fhv] | {query}}}")
-        return [Part(asked.removeprefix("data.fumehood."), f"{name}_o", node)]
+        self._values_for(f"{name}_o", before, f"__fhv := {asked}")
+        return [Part(asked.removeprefix("data.fumehood."), f"{name}_o", f"{name}_o", node)]
 
     def _query(self, statements: Sequence[Node]) -> str:
         """*statements*, without declarations of variables that nothing here uses."""
@@ -172,6 +174,10 @@ class _Maker:
             return True
         names = {self._writer.name_at(span) for span in cast("list[object]", body["vars"])}
         return names <= used
+
+    def _values_for(self, name: str, statements: Sequence[Node], found: str) -> None:
+        """A rule that says every `__fhv` that *found* gives after *statements*, with its type."""
+        self._rule_for(name, f"{{[type_name(__fhv), __fhv] | {self._query(statements)}; {found}}}")
 
     def _rule_for(self, name: str, value: str) -> None:
         args = ", ".join(map(self._writer.expression, self._rule.args))
