@@ -231,6 +231,12 @@ class Ledger(Protocol):
         """The exact policy input of the decision at *seq* (redacted); KeyError if it has none."""
         ...
 
+    def decisions(
+        self, after: int = 0, /, *, limit: int = 1000, session: str | None = None, agent: str | None = None
+    ) -> list[tuple[Event, bytes]]:
+        """Decisions that have a policy input, with it, oldest first."""
+        ...
+
     def writer(self) -> Writer | None:
         """Who wrote the last event; None if the ledger is empty."""
         ...

@@ -42,9 +42,12 @@ def pointer_of(path: Path) -> str:
     return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in path)
 
 
-def missing_in(document: JSON) -> frozenset[Path]:
-    """Where a recorded policy input is not what was decided on: redacted, or not recorded."""
-    found = set(_marked(document, ()))
+def missing_in(document: JSON, *, is_marked: bool = True) -> frozenset[Path]:
+    """Where a recorded policy input is not what was decided on: redacted, or not recorded.
+
+    *is_marked* False: nothing in it is redacted, as its text does not hold the mark.
+    """
+    found = set(_marked(document, ())) if is_marked else set()
     whole = document if isinstance(document, dict) else {}
     context, action = whole.get("context"), whole.get("action")
     if isinstance(action, dict) and action.get("name") == Phase.EXECUTE_TOOL.value:

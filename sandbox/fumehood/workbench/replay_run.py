@@ -1,0 +1,190 @@
+"""Replays a ledger, in several processes where it is large, and sums up what changed."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+
+from fumehood.errors import FumehoodError
+from fumehood.ledger import Event, Ledger, open_ledger
+from fumehood.pdp import Bundle, load_bundle, open_pdp
+from fumehood.pdp.sources import Source
+from fumehood.pdp.syntax import Module
+from fumehood.workbench.explain import policy_modules
+from fumehood.workbench.reads import Reads
+from fumehood.workbench.replay import Answer, Change, Difference, Replayer
+
+__all__ = ["Group", "Summary", "Wanted", "replay"]
+
+_CHUNK = 1000  # decisions in one reading
+_SPAN = 4000  # event numbers for one task of a process
+_WORTH_IT = 6000  # events from which a second process pays for its start
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which decisions of which ledger; None is all."""
+
+    ledger: str
+    session: str | None = None
+    agent: str | None = None
+
+
+@dataclass(slots=True)
+class Group:
+    """Calls of one tool that changed in the same way. `seqs` are the first of them."""
+
+    change: Change
+    tool: str
+    before: Answer
+    after: Answer
+    why: str = ""
+    count: int = 0
+    seqs: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Summary:
+    """`counts` by change; `permitted` calls were denied or asked and would now run by themselves."""
+
+    revision: str = ""
+    calls: int = 0
+    permitted: int = 0
+    counts: Counter[Change] = field(default_factory=Counter)
+    groups: list[Group] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What one task found. Groups are kept by what makes them one."""
+
+    examples: int
+    counts: Counter[Change] = field(default_factory=Counter)
+    permitted: int = 0
+    groups: dict[tuple[object, ...], Group] = field(default_factory=dict)
+
+    def add(self, found: Difference) -> None:
+        self.counts[found.change] += 1
+        self.permitted += found.is_permitted
+        if found.change is not Change.SAME:
+            group = Group(found.change, found.tool, found.before, found.after, found.why, 1, [found.seq])
+            self.take(group)
+
+    def take(self, group: Group) -> None:
+        """Add *group* to the one that is like it."""
+        key = (group.change, group.tool, group.why, *_what(group.before), *_what(group.after))
+        known = self.groups.setdefault(
+            key, Group(group.change, group.tool, group.before, group.after, group.why)
+        )
+        known.count += group.count
+        known.seqs = [*known.seqs, *group.seqs][: self.examples]
+
+    def join(self, other: _Tally) -> None:
+        self.counts += other.counts
+        self.permitted += other.permitted
+        for group in other.groups.values():
+            self.take(group)
+
+
+def replay(
+    given: Sequence[Source], wanted: Wanted, *, processes: int | None = None, examples: int = 5
+) -> Summary:
+    """Decide the recorded calls of a ledger again, by the policies in *given*.
+
+    *processes*: how many (None: one for each processor that this process may use, at most 8); a small
+    ledger is read in this one.
+
+    Raises:
+        ConfigError: the policies cannot be used.
+        LedgerError: the ledger cannot be used.
+    """
+    bundle, modules = load_bundle(given), policy_modules(given)
+    last = _last(wanted.ledger)
+    count = min(8, len(os.sched_getaffinity(0))) if processes is None else processes
+    tally = _Tally(examples)
+    if count < 2 or (last < _WORTH_IT and processes is None):
+        task = _Task(bundle, modules, wanted, examples)
+        try:
+            tally.join(task.run(0, last))
+        finally:
+            task.close()
+    else:
+        spans = [(after, min(after + _SPAN, last)) for after in range(0, last, _SPAN)]
+        start = (bundle, modules, wanted, examples)
+        try:
+            with ProcessPoolExecutor(count, get_context("spawn"), _begin, start) as pool:
+                for found in pool.map(_run, spans):
+                    tally.join(found)
+        except BrokenProcessPool as error:
+            text = "a process that replayed was ended from outside (out of memory?); try --processes 1"
+            raise FumehoodError(text) from error
+    order = list(Change)
+    groups = sorted(tally.groups.values(), key=lambda g: (order.index(g.change), -g.count, g.tool, g.seqs))
+    calls = sum(tally.counts.values())
+    return Summary(bundle.revision, calls, tally.permitted, tally.counts, groups)
+
+
+def _what(answer: Answer) -> tuple[object, ...]:
+    return (answer.level, answer.codes, answer.reasons, answer.obligations, answer.rules)
+
+
+def _last(path: str) -> int:
+    book = open_ledger(path, create=False, readonly=True)
+    try:
+        events = book.last_events(1)
+    finally:
+        book.close()
+    return events[-1].seq if events else 0
+
+
+class _Task:
+    """One process's part: an engine and a reader."""
+
+    def __init__(self, bundle: Bundle, modules: tuple[Module, ...], wanted: Wanted, examples: int) -> None:
+        self._replayer = Replayer(open_pdp(bundle, isolation="thread"), Reads(modules))
+        self._wanted, self._examples = wanted, examples
+        self._book = open_ledger(wanted.ledger, create=False, readonly=True)
+
+    def run(self, after: int, until: int) -> _Tally:
+        """Events *after* … *until*, the latter included."""
+        tally = _Tally(self._examples)
+        for event_and_input in _decisions(self._book, self._wanted, after, until):
+            found = self._replayer.decide(*event_and_input)
+            if found is not None:
+                tally.add(found)
+        return tally
+
+    def close(self) -> None:
+        """Close the ledger."""
+        self._book.close()
+
+
+def _decisions(book: Ledger, wanted: Wanted, after: int, until: int) -> Iterator[tuple[Event, bytes]]:
+    while after < until:
+        page = book.decisions(after, limit=_CHUNK, session=wanted.session, agent=wanted.agent)
+        for event, document in page:
+            if event.seq > until:
+                return
+            yield event, document
+        if not page:
+            return
+        after = page[-1][0].seq
+
+
+_task: _Task | None = None  # of this process, if it is one of the pool's
+
+
+def _begin(bundle: Bundle, modules: tuple[Module, ...], wanted: Wanted, examples: int) -> None:
+    global _task
+    _task = _Task(bundle, modules, wanted, examples)
+
+
+def _run(span: tuple[int, int]) -> _Tally:
+    if _task is None:
+        raise RuntimeError("this process was not begun")
+    return _task.run(*span)
