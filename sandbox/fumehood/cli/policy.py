@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fumehood.cli.policy_bench import bench
 from fumehood.cli.policy_explain import evaluate, explain
 from fumehood.cli.policy_replay import replay
 from fumehood.cli.policy_report import report
@@ -80,7 +81,7 @@ def test(sources: tuple[str, ...], *, as_json: bool, verbose: bool, only: str | 
         click.get_current_context().exit(_FAILED_EXIT)
 
 
-for command in (evaluate, explain, replay, report):
+for command in (bench, evaluate, explain, replay, report):
     policy.add_command(command)
 
 
