@@ -19,7 +19,9 @@ RUN = [
     "docs/design-notes.md",
     "docs/engine-differences.md",
     "docs/langchain.md",
+    "docs/explain-and-replay.md",
     "docs/ledger.md",
+    "docs/observe-mode.md",
     "docs/stories.md",
     "docs/testing.md",
 ]
