@@ -240,3 +240,20 @@ def test_observed_package_whose_result_rules_withhold_is_recorded(guards: Any) -
     guard = guards("enforce", shop=SHOP)
     with pytest.raises(Withheld):
         _call(guard, "leak", "card 4111111111111111")
+
+
+def test_confined_worker_observes_as_the_thread_does(tmp_path: Path) -> None:
+    given = folder(tmp_path / "p", shop=SHOP)
+    with Guard(
+        given, ledger=tmp_path / "l.db", isolation="worker", unattended="deny", mode="observe"
+    ) as guard:
+        assert _call(guard, "pay") == "done"
+        with pytest.raises(Denied) as denied:
+            _call(guard, "code")
+        assert denied.value.code == "cannot_confine"
+
+
+async def test_asynchronous_call_is_observed_as_well(guards: Any) -> None:
+    guard = guards("observe", shop=SHOP)
+    async with guard.session(agent="bot"):
+        assert await guard.acall("pay", {"n": 1}, run=lambda n: "done") == "done"

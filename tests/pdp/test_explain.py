@@ -16,7 +16,8 @@ from fumehood.errors import ConfigError
 from fumehood.pdp import load_bundle
 from fumehood.pdp.sources import PolicyFile
 from fumehood.pdp.syntax import Module, module_of
-from fumehood.workbench.explain import Condition, Definition, Explainer
+from fumehood.workbench.explain import Explainer
+from fumehood.workbench.explanation import Condition, Definition
 from fumehood.workbench.unparse import Writer
 
 SEED = 5

@@ -22,72 +22,24 @@ from fumehood.pdp.engine import Engine
 from fumehood.pdp.gate.context import Context
 from fumehood.pdp.sources import Source
 from fumehood.pdp.syntax import Module, Node, kind_of, module_of, ref_of
+from fumehood.workbench.explanation import (
+    ERROR,
+    FAILS,
+    HOLDS,
+    UNKNOWN,
+    Condition,
+    Definition,
+    Explanation,
+    Value,
+)
 from fumehood.workbench.hints import hint
 from fumehood.workbench.probes import BodyProbe, ConditionProbe, Part, RuleProbe, module_texts, probes_of
 from fumehood.workbench.reads import Path, Reads, missing_in, pointer_of, touched
 
-__all__ = ["Condition", "Definition", "Explainer", "Explanation", "Value", "policy_modules"]
+__all__ = ["Explainer", "policy_modules"]
 
 _MAX_VALUES = 3
 _MAX_DEPTH = 4  # helpers of helpers that are looked into
-
-HOLDS, FAILS, ERROR, UNKNOWN = "holds", "fails", "error", "cannot tell"
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """What a part of a condition was: every value that it had (at most three), none if undefined."""
-
-    text: str
-    values: tuple[JSON, ...]
-    has_more: bool = False
-    is_known: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One condition that was reached. `outcome`: holds, fails, error or cannot tell."""
-
-    line: int
-    column: int
-    text: str
-    outcome: str
-    values: tuple[Value, ...] = ()
-    hint: str = ""
-    because: tuple[Definition, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Definition:
-    """One definition of a rule. `says` are the items it adds to its set, or its value.
-
-    `outcome`: fired, stopped, error, cannot tell or not explained (`note` says why). `conditions` are
-    those that were reached, of the body that came furthest; it has `total`.
-    """
-
-    rule: str
-    file: str
-    line: int
-    outcome: str
-    says: JSON = None
-    conditions: tuple[Condition, ...] = ()
-    total: int = 0
-    note: str = ""
-
-    @property
-    def passed(self) -> int:
-        """How many conditions hold before the first that does not."""
-        return sum(c.outcome == HOLDS for c in self.conditions)
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """`error` if the policies cannot decide this input; `missing` are pointers that were not recorded."""
-
-    decision: Decision | None
-    error: str
-    definitions: tuple[Definition, ...]
-    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

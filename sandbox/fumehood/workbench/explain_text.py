@@ -11,7 +11,7 @@ from typing import Any
 from fumehood.canonical import JSON
 from fumehood.display import clip
 from fumehood.model import Decision
-from fumehood.workbench.explain import Condition, Definition, Explanation, Value
+from fumehood.workbench.explanation import Condition, Definition, Explanation, Value
 
 __all__ = ["as_dict", "decision_dict", "decision_lines", "explanation_lines"]
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from fumehood.pdp.gate.context import path_of
 from fumehood.pdp.syntax import Module, Node, kind_of, ref_of
-
-if TYPE_CHECKING:
-    from fumehood.workbench.explain import Value
+from fumehood.workbench.explanation import Value
 
 __all__ = ["hint"]
 
