@@ -142,6 +142,21 @@ def test_trust_says_where_the_argument_was_found(explain: Any) -> None:
     assert ('call.origin("/n")', ("unknown",)) in [(v.text, v.values) for v in last(found).values]
 
 
+def test_body_with_very_many_conditions_is_not_looked_into(explain: Any) -> None:
+    body = "\n\t".join(f"call.args.n > {i}" for i in range(80))
+    found, other = explain(f'permit if {{\n\t{body}\n}}\n\npermit if call.tool == "pay"', n=100)
+    assert (found.outcome, found.conditions) == ("not explained", ())
+    assert "more than 64 conditions" in found.note
+    assert other.outcome == "fired"
+
+
+def test_line_that_the_engine_cannot_read_spoils_only_its_own_rule(explain: Any) -> None:
+    body = "\n\t".join([f'call.args.n != "{"x" * 1000}"'] * 64)
+    found, other = explain(f'permit if {{\n\t{body}\n}}\n\npermit if call.tool == "pay"', n=1)
+    assert (found.outcome, found.note) == ("not explained", "it is too long to be looked into")
+    assert other.outcome == "fired"
+
+
 def _accepted(count: int, path: Path, seed: int) -> Iterator[tuple[list[str], str]]:
     dice = random.Random(seed)
     found = 0
@@ -254,7 +269,7 @@ def _fires(path: Path, text: str, asked: Any, rule: str) -> bool | None:
 
 def test_rule_that_ended_before_the_condition_named_would_fire(tmp_path: Path) -> None:
     proven = 0
-    for n, (given, text) in enumerate(_accepted(25, tmp_path, SEED + 2)):
+    for n, (given, text) in enumerate(_accepted(12, tmp_path, SEED + 2)):
         explainer = Explainer(given)
         for i, args in enumerate(ARGS):
             asked = document("pay", args, normalised=NORMALISED, counters={}, history=[])  # type: ignore[arg-type]
@@ -265,4 +280,4 @@ def test_rule_that_ended_before_the_condition_named_would_fire(tmp_path: Path) -
                     fires = _fires(tmp_path / f"cut{n}_{i}", shorter, asked, d.rule)
                     assert fires is not False, (text, shorter, d)
                     proven += fires is True
-    assert proven >= 5
+    assert proven >= 3

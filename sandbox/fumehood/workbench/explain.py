@@ -18,7 +18,7 @@ from fumehood.model import Decision, Phase
 from fumehood.pdp import load_bundle, sources
 from fumehood.pdp.answer import decided
 from fumehood.pdp.combine import ENTRY, PHASES
-from fumehood.pdp.engine import Engine
+from fumehood.pdp.engine import Engine, EngineError
 from fumehood.pdp.gate.context import Context
 from fumehood.pdp.sources import Source
 from fumehood.pdp.syntax import Module, Node, kind_of, module_of, ref_of
@@ -33,7 +33,15 @@ from fumehood.workbench.explanation import (
     Value,
 )
 from fumehood.workbench.hints import hint
-from fumehood.workbench.probes import BodyProbe, ConditionProbe, Part, RuleProbe, module_texts, probes_of
+from fumehood.workbench.probes import (
+    BodyProbe,
+    ConditionProbe,
+    Part,
+    RuleProbe,
+    module_texts,
+    probes_of,
+    readable,
+)
 from fumehood.workbench.reads import Path, Reads, missing_in, pointer_of, touched
 
 __all__ = ["Explainer", "policy_modules"]
@@ -66,9 +74,21 @@ class Explainer:
         context = Context(modules, {})
         self._probes = probes_of(context)
         self._reads = Reads(modules)
-        files = [*self._bundle.embedded, *module_texts(self._probes)]
-        self._engine = Engine(files, self._bundle.data, is_gated=True)
+        try:
+            self._engine = self._loaded()
+        except EngineError:
+            self._probes = {
+                package: {
+                    name: [readable(package, probe) for probe in found] for name, found in rules.items()
+                }
+                for package, rules in self._probes.items()
+            }
+            self._engine = self._loaded()
         self._asked = _Asked("{}", frozenset())
+
+    def _loaded(self) -> Engine:
+        files = [*self._bundle.embedded, *module_texts(self._probes)]
+        return Engine(files, self._bundle.data, is_gated=True)
 
     @property
     def revision(self) -> str:
@@ -265,6 +285,13 @@ class Explainer:
 
     def _value(self, query: str) -> JSON:
         """The value of a rule or call; None if it is undefined. Raises PdpError."""
+        if not query.endswith(")"):  # a rule: that is asked for at less than half the price
+            try:
+                return cast("JSON", json.loads(self._engine.evaluate(query, self._asked.text)))
+            except PdpError as error:
+                if error.code == "pdp_undefined":
+                    return None
+                raise
         answer = json.loads(self._engine.query(query, self._asked.text))
         results = answer.get("result") or []
         return cast("JSON", results[0]["expressions"][0]["value"]) if results else None

@@ -13,15 +13,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from fumehood.pdp.engine import Engine, EngineError
 from fumehood.pdp.expand import edits
 from fumehood.pdp.gate.context import Context
 from fumehood.pdp.gate.scope import bound_by, evaluation_order, free, globals_of, pattern_names
 from fumehood.pdp.syntax import Body, Module, Node, Rule, constant_of, kind_of, ref_of, walk
 from fumehood.workbench.unparse import Writer
 
-__all__ = ["BodyProbe", "ConditionProbe", "Part", "RuleProbe", "module_texts", "probes_of"]
+__all__ = ["BodyProbe", "ConditionProbe", "Part", "RuleProbe", "module_texts", "probes_of", "readable"]
 
 _MAX_PARTS = 8
+_MAX_CONDITIONS = 64  # of a body: what is asked grows with their square
+_LINES = 4000  # probes in one file
 _COMPREHENSIONS = frozenset({"ArrayCompr", "SetCompr", "ObjectCompr"})
 
 
@@ -70,33 +73,68 @@ class RuleProbe:
 def probes_of(context: Context) -> dict[str, dict[str, list[RuleProbe]]]:
     """Package → rule → its definitions."""
     found: dict[str, dict[str, list[RuleProbe]]] = {}
+    changes = {module.file.name: edits(module) for module in context.modules}
     for n, (module, rule) in enumerate(context.each_rule()):
         if rule.shape in ("value", "set", "function"):
-            probe = _Maker(context, module, rule, f"__fh{n}").probe()
+            probe = _Maker(context, module, rule, f"__fh{n}", changes[module.file.name]).probe()
             found.setdefault(module.name, {}).setdefault(rule.name, []).append(probe)
     return found
 
 
 def module_texts(probes: dict[str, dict[str, list[RuleProbe]]]) -> Iterator[tuple[str, str]]:
-    """One module a package with all its probes: (name, text)."""
+    """Modules with all probes: (name, text). Several for a package with many, as a file has a limit."""
     for package, rules in probes.items():
         lines = [line for definitions in rules.values() for probe in definitions for line in probe.lines]
-        yield f"fumehood/explain/{package}.rego", "\n".join([f"package {package}", *lines]) + "\n"
+        for n, start in enumerate(range(0, len(lines), _LINES)):
+            text = "\n".join([f"package {package}", *lines[start : start + _LINES]]) + "\n"
+            yield f"fumehood/explain/{package}.{n}.rego", text
+
+
+def readable(package: str, probe: RuleProbe) -> RuleProbe:
+    """*probe*, without what the engine cannot read (a line too long, say): its rule is not looked into."""
+    for lines in (probe.lines, probe.lines[: bool(probe.alone)], ()):
+        try:
+            Engine([("p.rego", "\n".join([f"package {package}", *lines]) + "\n")], is_gated=True)
+        except EngineError:
+            continue
+        if lines == probe.lines:
+            return probe
+        alone = probe.alone if lines else ""
+        return RuleProbe(
+            probe.module, probe.rule, alone, why_not="it is too long to be looked into", lines=lines
+        )
+    raise EngineError(f"the engine reads nothing at all in package {package}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A statement as text; the variables that it only declares (`some x`), and all that it uses."""
+
+    text: str
+    declares: frozenset[str]
+    uses: frozenset[str]
 
 
 class _Maker:
-    def __init__(self, context: Context, module: Module, rule: Rule, name: str) -> None:
-        self._module, self._rule, self._name = module, rule, name
+    def __init__(
+        self, context: Context, module: Module, rule: Rule, name: str, changes: Sequence[tuple[int, int, str]]
+    ) -> None:
+        self._module, self._rule, self._name, self._changes = module, rule, name, changes
         self._writer = Writer(module)
         self._known = globals_of(context, module) | {n for arg in rule.args for n, _ in pattern_names(arg)}
         self._lines: list[str] = []
+        self._statements: dict[int, _Written] = {}
 
     def probe(self) -> RuleProbe:
         alone = "" if self._rule.shape == "function" else self._copy()
+        why = f"it has more than {_MAX_CONDITIONS} conditions, which is not looked into"
         try:
-            bodies = tuple(self._body(i, body) for i, body in enumerate(self._rule.bodies))
+            if all(len(body.statements) <= _MAX_CONDITIONS for body in self._rule.bodies):
+                bodies = tuple(self._body(i, body) for i, body in enumerate(self._rule.bodies))
+                why = ""
         except KeyError as error:
             why = f"it uses {error.args[0]!r}, which is not looked into"
+        if why:
             return RuleProbe(self._module, self._rule, alone, why_not=why, lines=tuple(self._lines[:1]))
         return RuleProbe(self._module, self._rule, alone, bodies, lines=tuple(self._lines))
 
@@ -106,11 +144,11 @@ class _Maker:
         start, whole = _whole(self._module, self._rule.start, self._rule.end)
         end = start + len(whole.encode())
         at = self._rule.ref.start
-        inside = [e for e in edits(self._module) if start <= e[0] and e[1] <= end]
-        text = self._module.encoded[:end]
+        inside = [e for e in self._changes if start <= e[0] and e[1] <= end]
+        text = self._module.encoded[start:end]
         for first, last, instead in sorted([*inside, (at, at + len(self._rule.name), name)], reverse=True):
-            text = text[:first] + instead.encode() + text[last:]
-        self._lines.append(text[start:].decode())
+            text = text[: first - start] + instead.encode() + text[last - start :]
+        self._lines.append(text.decode())
         return name
 
     def _body(self, n: int, body: Body) -> BodyProbe:
@@ -164,16 +202,24 @@ class _Maker:
 
     def _query(self, statements: Sequence[Node]) -> str:
         """*statements*, without declarations of variables that nothing here uses."""
-        used = {body["value"] for kind, body in walk(list(statements)) if kind == "Var"}
-        kept = [s for s in statements if self._is_used(s, used)]
-        return self._writer.statements(kept) or "true"
+        written = [self._written(s) for s in statements]
+        if any(one.declares for one in written):
+            used = frozenset().union(*(one.uses for one in written))
+            written = [one for one in written if one.declares <= used]
+        return "; ".join(one.text for one in written) or "true"
 
-    def _is_used(self, statement: Node, used: set[object]) -> bool:
-        kind, body = kind_of(cast("Node", statement["literal"]))
-        if kind != "SomeVars":
-            return True
-        names = {self._writer.name_at(span) for span in cast("list[object]", body["vars"])}
-        return names <= used
+    def _written(self, statement: Node) -> _Written:
+        """Each statement is written once, and used in many probes."""
+        found = self._statements.get(id(statement))
+        if found is None:
+            kind, body = kind_of(cast("Node", statement["literal"]))
+            names = cast("list[object]", body["vars"]) if kind == "SomeVars" else []
+            found = self._statements[id(statement)] = _Written(
+                self._writer.statement(statement),
+                frozenset(map(self._writer.name_at, names)),
+                frozenset(str(body["value"]) for kind, body in walk(statement) if kind == "Var"),
+            )
+        return found
 
     def _values_for(self, name: str, statements: Sequence[Node], found: str) -> None:
         """A rule that says every `__fhv` that *found* gives after *statements*, with its type."""
