@@ -151,7 +151,7 @@ def test_body_with_very_many_conditions_is_not_looked_into(explain: Any) -> None
 
 
 def test_line_that_the_engine_cannot_read_spoils_only_its_own_rule(explain: Any) -> None:
-    body = "\n\t".join([f'call.args.n != "{"x" * 1000}"'] * 64)
+    body = "\n\t".join([f'call.args.n < "{"x" * 1000}"'] * 64)
     found, other = explain(f'permit if {{\n\t{body}\n}}\n\npermit if call.tool == "pay"', n=1)
     assert (found.outcome, found.note) == ("not explained", "it is too long to be looked into")
     assert other.outcome == "fired"

@@ -13,7 +13,7 @@ from pdp.documents import document
 from pdp.generated import ARGS, DATA, NORMALISED, policy
 
 from fumehood.canonical import JSON
-from fumehood.errors import ConfigError, PdpError
+from fumehood.errors import ConfigError, LedgerError, PdpError
 from fumehood.ledger import Event, names
 from fumehood.ledger.rows import decision_json
 from fumehood.model import Approve, Confine, Decision, Effect, Limit, Phase, PolicyInput, Reason
@@ -186,6 +186,16 @@ def test_observed_decision_is_compared_as_if_it_had_been_enforced(tmp_path: Path
     found = tool.decide(event, json.dumps(asked).encode())
     assert found is not None
     assert (found.before.level, found.change) == (Level.DENY, Change.WIDENED)
+
+
+@pytest.mark.parametrize(
+    "attributes", [b"", b"[]", b"{}", b'{"fumehood.effect":"permit"}', b'{"fumehood.observed":3}']
+)
+def test_record_that_is_no_decision_is_an_error_of_the_ledger(tmp_path: Path, attributes: bytes) -> None:
+    tool = replayer(tmp_path, rego('permit if call.tool == "pay"'))
+    event = Event(7, 0.0, "decision", "s", "bot", "pay", "a", "permit", "", attributes)
+    with pytest.raises(LedgerError, match="event 7 holds no decision"):
+        tool.decide(event, b'{"action":{"name":"execute_tool"}}')
 
 
 # --- soundness: what does not hang on a part is the same whatever stands there

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from fumehood.canonical import JSON
-from fumehood.errors import PdpError
+from fumehood.errors import LedgerError, PdpError
 from fumehood.ledger import Event, names
 from fumehood.ledger.rows import decision_json
 from fumehood.model import Decision, Effect, Pdp, Phase, PolicyInput, Reason, understood
@@ -138,7 +138,18 @@ class Replayer:
         self._reads = reads
 
     def decide(self, event: Event, document: bytes) -> Difference | None:
-        """The call of a recorded decision, decided anew; None for a second decision about the same call."""
+        """The call of a recorded decision, decided anew; None for a second decision about the same call.
+
+        Raises:
+            LedgerError: what is recorded is no decision.
+        """
+        try:
+            return self._difference(event, document)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            text = f"event {event.seq} holds no decision that can be read: {type(error).__name__}: {error}"
+            raise LedgerError(text, code="ledger_corrupt") from error
+
+    def _difference(self, event: Event, document: bytes) -> Difference | None:
         said = json.loads(event.attributes)
         before = answer_of(said.get(names.OBSERVED) or said)
         if before.codes == ("decision_changed",):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+from typing import Any
 
 from fumehood.errors import FumehoodError
 from fumehood.ledger import Event, Ledger, open_ledger
@@ -116,17 +118,23 @@ def replay(
     else:
         spans = [(after, min(after + _SPAN, last)) for after in range(0, last, _SPAN)]
         start = (bundle, modules, wanted, examples)
-        try:
-            with ProcessPoolExecutor(count, get_context("spawn"), _begin, start) as pool:
-                for found in pool.map(_run, spans):
-                    tally.join(found)
-        except BrokenProcessPool as error:
-            text = "a process that replayed was ended from outside (out of memory?); try --processes 1"
-            raise FumehoodError(text) from error
+        for found in _in_processes(count, start, spans):
+            tally.join(found)
     order = list(Change)
     groups = sorted(tally.groups.values(), key=lambda g: (order.index(g.change), -g.count, g.tool, g.seqs))
     calls = sum(tally.counts.values())
     return Summary(bundle.revision, calls, tally.permitted, tally.counts, groups)
+
+
+def _in_processes(count: int, start: tuple[Any, ...], spans: Sequence[tuple[int, int]]) -> Iterator[_Tally]:
+    pool = ProcessPoolExecutor(count, get_context("spawn"), _begin, start)
+    try:
+        yield from pool.map(_run, spans)
+    except BrokenProcessPool as error:
+        text = "a process that replayed was ended from outside (out of memory?); try --processes 1"
+        raise FumehoodError(text) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _what(answer: Answer) -> tuple[object, ...]:
@@ -181,6 +189,7 @@ _task: _Task | None = None  # of this process, if it is one of the pool's
 
 def _begin(bundle: Bundle, modules: tuple[Module, ...], wanted: Wanted, examples: int) -> None:
     global _task
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for this one
     _task = _Task(bundle, modules, wanted, examples)
 
 

@@ -51,7 +51,7 @@ def text_lines(summary: Summary) -> Iterator[str]:
     yield f"{summary.calls} recorded calls decided again by {summary.revision[:19]}: {_counts(summary)}"
     if summary.permitted:
         yield f"{summary.permitted} that were denied, or asked, would now be PERMITTED."
-    for group in summary.groups:
+    for group in summary.groups[:_ROWS]:
         yield ""
         yield f"{_WORDS[group.change]}: {group.count} × {group.tool}   {_step(group)}"
         yield f"  before: {_said(group.before)}"
@@ -61,6 +61,9 @@ def text_lines(summary: Summary) -> Iterator[str]:
         more = " …" if group.count > len(group.seqs) else ""
         if group.seqs:
             yield f"  events {', '.join(map(str, group.seqs))}{more}"
+    if len(summary.groups) > _ROWS:
+        yield ""
+        yield f"… and {len(summary.groups) - _ROWS} more kinds of change; --json has them all."
 
 
 def markdown_lines(summary: Summary) -> Iterator[str]:
