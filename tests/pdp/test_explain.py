@@ -35,7 +35,11 @@ def explain(tmp_path: Path) -> Callable[..., list[Definition]]:
     def explained(rules: str, **args: JSON) -> list[Definition]:
         text = f"package policies.x\n\nimport data.fumehood.call\n\n{rules}\n"
         given = folder(tmp_path / "p", text)
-        return list(Explainer(given).explain(document("pay", args)).definitions)
+        return list(
+            Explainer(given)
+            .explain(document("pay", args, normalised={}, counters={}, history=[]))
+            .definitions
+        )
 
     return explained
 
@@ -53,6 +57,25 @@ def test_first_condition_that_fails_is_named_with_its_value(explain: Any) -> Non
     assert (last(found).text, last(found).line, last(found).outcome) == ("call.args.n <= 10", 8, "fails")
     assert [(v.text, v.values) for v in last(found).values] == [("call.args.n", (50,))]
     assert last(found).hint == "call.args.n must be at most 10"
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ('startswith(call.args.s, "/srv/")', 'call.args.s must begin with "/srv/"'),
+        ("regex.match(`^[a-z]+$`, call.args.s)", 'call.args.s must match "^[a-z]+$"'),
+        ('call.args.s in {"a", "b"}', 'call.args.s must be one of {"a", "b"}'),
+        ("is_number(call.args.s)", "call.args.s must be a number"),
+        ('"a" == call.args.s', 'call.args.s must be equal to "a"'),
+        ('call.path("/s") == "/etc"', 'call.path("/s") must be equal to "/etc": the argument must be a path'),
+        ('[x, "b"] := [call.args.s, "a"]', '[call.args.s, "a"] must fit [x, "b"]'),
+        ("call.args.t.u", "`call.args.t.u` must hold"),
+    ],
+)
+def test_hint_says_what_would_hold(explain: Any, condition: str, words: str) -> None:
+    use = "\n\tx == x" if "[x" in condition else ""
+    (found,) = explain(f'permit if {{\n\tcall.tool == "pay"\n\t{condition}{use}\n}}', s="/S1", t={})
+    assert last(found).hint.startswith(words)
 
 
 def test_absent_argument_is_said_to_be_undefined(explain: Any) -> None:

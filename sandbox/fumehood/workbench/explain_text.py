@@ -71,7 +71,7 @@ def explanation_lines(explanation: Explanation, *, is_verbose: bool = False) -> 
     odd = [d for d in found if d.outcome not in ("fired", "stopped")]
     yield from _section("Cannot be said, or not without an error", odd)
     far = [d for d in found if d.outcome == "stopped" and d.passed == 0]
-    if is_verbose:
+    if is_verbose or not (near or odd or any(d.outcome == "fired" for d in found)):
         yield from _section("Not near: the first condition does not hold", far)
     elif far:
         rules = "rule" if len(far) == 1 else "rules"
@@ -126,7 +126,7 @@ def _value(value: Value) -> str:
         return ""
     if not value.values:
         return f"{_one_line(value.text)} is undefined" if not value.text.startswith("what fails") else ""
-    shown = " or ".join(clip(_json(v), _VALUE) for v in value.values)
+    shown = " or ".join(clip(_rego(v), _VALUE) for v in value.values)
     return f"{_one_line(value.text)} is {shown}{' or more' if value.has_more else ''}"
 
 
@@ -163,6 +163,13 @@ def _said(value: Any) -> dict[str, Any]:
     """The fields of a reason or obligation that say something."""
     found = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     return {name: item for name, item in found.items() if item not in (None, (), False)}
+
+
+def _rego(value: JSON) -> str:
+    """A value as one would write it: a set is told from a list."""
+    if isinstance(value, dict) and list(value) == ["set"] and isinstance(value["set"], list):
+        return f"{{{', '.join(map(_json, value['set']))}}}" if value["set"] else "set()"
+    return _json(value)
 
 
 def _json(value: JSON | dict[str, Any]) -> str:

@@ -29,6 +29,12 @@ _OURS = {
     "url": 'the argument must be a URL that has only one reading; any other has the host ""',
     "argv": 'the argument must be one simple command; anything else is [""]',
 }
+_TEXTS = {  # which parameter is looked at, what it must do, and which one says with what
+    "startswith": (0, "begin with", 1),
+    "endswith": (0, "end with", 1),
+    "contains": (0, "contain", 1),
+    "regex.match": (1, "match", 0),
+}
 _TYPES = {
     "is_number": "a number",
     "is_string": "a text",
@@ -82,6 +88,10 @@ def _call(module: Module, body: Node) -> str:
     params = cast("list[Node]", body["params"])
     if ref is not None and not ref.parts and ref.root in _TYPES and params:
         return f"{_text(module, params[0])} must be {_TYPES[ref.root]}"
+    name = ".".join([ref.root, *(part or "" for part in ref.parts)]) if ref else ""
+    if name in _TEXTS and len(params) == 2:
+        looked_at, verb, other = _TEXTS[name]
+        return f"{_text(module, params[looked_at])} must {verb} {_text(module, params[other])}"
     return _ours(module, {"Call": body}).removeprefix(": ") or f"{_text(module, {'Call': body})} must be true"
 
 
