@@ -143,10 +143,12 @@ def test_every_names_what_fails_it(explain: Any) -> None:
 def test_else_says_which_body_decided(explain: Any) -> None:
     rules = 'permit if {\n\tcall.tool == "pay"\n\t_kind == 2\n}\n\n'
     rules += "_kind := 1 if {\n\tcall.args.n > 5\n} else := 2 if call.args.n > 2"
-    (found,) = explain(rules, n=4)
-    assert found.outcome == "fired"
-    (kind,) = explain(rules.replace("_kind == 2", "_kind"), n=1)[0].conditions[-1].because
-    assert kind.outcome == "stopped"
+    assert explain(rules, n=4)[0].outcome == "fired"
+    by_name = rules.replace("_kind == 2", "_kind")
+    (kind,) = last(explain(by_name, n=4)[0]).because
+    assert (kind.outcome, last(kind).text) == ("fired", "call.args.n > 2")
+    (kind,) = last(explain(by_name, n=1)[0]).because
+    assert (kind.outcome, last(kind).outcome) == ("stopped", "fails")
 
 
 def test_condition_that_raises_is_an_error_and_not_a_no(explain: Any) -> None:
@@ -241,10 +243,32 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def test_what_is_written_back_is_the_same_syntax(tmp_path: Path) -> None:
+EXPRESSIONS = r"""package p
+
+import data.fumehood.call
+
+r if {
+	(call.args.n + 2) * 3 == -(call.args.m - 1)
+	1 - (2 - 3) > 4 / (5 % 2)
+	({1} | {2}) & {3} == set()
+	("a" in call.args.l) == (call.args.n > 3)
+	"k", "v" in call.args.o
+	{"a": {"b": [1, null, true, -1.50e3, 12345678901234567890123]}} != {}
+	`raw\d` == "q\"\u00e9\n"
+	x := {k: v | some k, v in call.args.o; not k == "z"}
+	every k, v in x { v > 1; k != "é" }
+	[a, [b, "c"]] = call.args.l
+	count([1 | _ = call.args.l[_]]) == a + b
+	some i, j
+	call.args.l[i][j] == call.args["o"].k[i]
+}
+"""
+
+
+def test_what_is_written_back_is_the_same_syntax() -> None:
     dice = random.Random(SEED)
-    for _ in range(60):
-        module = module_of(PolicyFile("p", "p", policy(dice), "p"))
+    for text in [EXPRESSIONS, *(policy(dice) for _ in range(60))]:
+        module = module_of(PolicyFile("p", "p", text, "p"))
         assert isinstance(module, Module)
         for rule in module.rules:
             for body in rule.bodies:

@@ -130,6 +130,8 @@ def test_recorded_time_decides_and_not_the_clock(tmp_path: Path) -> None:
         ("_reads", Change.UNSURE),
         ("_called(call.args.token)", Change.UNSURE),
         ("some k, v in input", Change.UNSURE),
+        ("_table[call.args.token]", Change.UNSURE),
+        ("{1 | call.args.token == 3} == set()", Change.UNSURE),
         ('call.trusted("/token")', Change.UNSURE),
         ("call.args.other == 3", Change.WIDENED),
         ('call.trusted("/other")', Change.SAME),
@@ -140,7 +142,7 @@ def test_rule_that_reads_what_was_redacted_cannot_be_told(
     tmp_path: Path, condition: str, change: Change
 ) -> None:
     use = "\n\tk == k\n\tv == v" if "some" in condition else ""
-    helpers = '_reads if call.args.token == "x"\n\n_called(x) if x == "x"'
+    helpers = '_table := {"x": 1}\n\n_reads if call.args.token == "x"\n\n_called(x) if x == "x"'
     tool = replayer(
         tmp_path, rego(f'permit if {{\n\tcall.tool == "pay"\n\t{condition}{use}\n}}\n\n{helpers}')
     )
