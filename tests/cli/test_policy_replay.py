@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,8 @@ from click.testing import CliRunner, Result
 
 from fumehood import Denied, Guard
 from fumehood.cli.root import root
-from fumehood.errors import LedgerError
+from fumehood.errors import FumehoodError, LedgerError
+from fumehood.workbench import replay_run
 
 OLD = """package policies.shop
 
@@ -122,3 +126,45 @@ def test_secret_that_a_new_rule_reads_cannot_be_told(tmp_path: Path) -> None:
     assert "CANNOT TELL: 1 × pay" in result.stdout
     assert run(new, "--ledger", str(path), "--fail-on", "unsure").exit_code == 1
     assert "9876" not in result.stdout
+
+
+def _spoil(ledger: str) -> None:
+    db = sqlite3.connect(ledger)
+    db.execute("UPDATE documents SET body = ? WHERE seq = (SELECT max(seq) FROM documents)", (b"{",))
+    db.commit()
+    db.close()
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_spoilt_ledger_is_an_error_wherever_it_is_read(tmp_path: Path, ledger: str, processes: str) -> None:
+    _spoil(ledger)
+    result = run(str(tmp_path / "old") + "/", "--ledger", ledger, "--processes", processes)
+    assert isinstance(result.exception, LedgerError)
+    assert result.exception.code == "ledger_corrupt"
+    assert "holds no decision that can be read" in str(result.exception)
+
+
+def test_process_that_is_killed_ends_the_replay(
+    tmp_path: Path, ledger: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = BaseProcess.start
+
+    def killed(process: BaseProcess) -> None:
+        begin(process)
+        process.kill()
+
+    monkeypatch.setattr(BaseProcess, "start", killed)
+    result = run(str(tmp_path / "old") + "/", "--ledger", ledger, "--processes", "2")
+    assert isinstance(result.exception, FumehoodError)
+    assert "ended from outside" in str(result.exception)
+
+
+def test_interrupted_replay_leaves_no_process(
+    tmp_path: Path, ledger: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(replay_run, "_received", interrupted)
+    run(str(tmp_path / "old") + "/", "--ledger", ledger, "--processes", "2")
+    assert active_children() == []

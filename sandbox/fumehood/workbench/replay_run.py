@@ -6,11 +6,11 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
-from typing import Any
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, cast
 
 from fumehood.errors import FumehoodError
 from fumehood.ledger import Event, Ledger, open_ledger
@@ -127,14 +127,50 @@ def replay(
 
 
 def _in_processes(count: int, start: tuple[Any, ...], spans: Sequence[tuple[int, int]]) -> Iterator[_Tally]:
-    pool = ProcessPoolExecutor(count, get_context("spawn"), _begin, start)
+    """What *count* processes find, each in its share of the *spans*; none outlives this."""
+    context = get_context("spawn")
+    workers: list[BaseProcess] = []
+    ends: list[Connection] = []
     try:
-        yield from pool.map(_run, spans)
-    except BrokenProcessPool as error:
+        for n in range(count):
+            mine, theirs = context.Pipe(duplex=False)
+            ends.append(mine)
+            begun = context.Process(target=_work, args=(theirs, spans[n::count], *start), daemon=True)
+            begun.start()
+            workers.append(begun)
+            theirs.close()
+        for end in ends:
+            yield _received(end)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.join()
+        for end in ends:
+            end.close()
+
+
+def _received(end: Connection) -> _Tally:
+    try:
+        found = end.recv()
+    except EOFError as error:
         text = "a process that replayed was ended from outside (out of memory?); try --processes 1"
         raise FumehoodError(text) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    if isinstance(found, BaseException):
+        raise found
+    return cast("_Tally", found)
+
+
+def _work(end: Connection, spans: Sequence[tuple[int, int]], *start: Any) -> None:
+    """One of the processes: sends what it found, or the error that it met."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for this one
+    try:
+        task = _Task(*start)
+        tally = _Tally(task.examples)
+        for span in spans:
+            tally.join(task.run(*span))
+        end.send(tally)
+    except FumehoodError as error:
+        end.send(error)
 
 
 def _what(answer: Answer) -> tuple[object, ...]:
@@ -155,12 +191,12 @@ class _Task:
 
     def __init__(self, bundle: Bundle, modules: tuple[Module, ...], wanted: Wanted, examples: int) -> None:
         self._replayer = Replayer(open_pdp(bundle, isolation="thread"), Reads(modules))
-        self._wanted, self._examples = wanted, examples
+        self._wanted, self.examples = wanted, examples
         self._book = open_ledger(wanted.ledger, create=False, readonly=True)
 
     def run(self, after: int, until: int) -> _Tally:
         """Events *after* … *until*, the latter included."""
-        tally = _Tally(self._examples)
+        tally = _Tally(self.examples)
         for event_and_input in _decisions(self._book, self._wanted, after, until):
             found = self._replayer.decide(*event_and_input)
             if found is not None:
@@ -182,18 +218,3 @@ def _decisions(book: Ledger, wanted: Wanted, after: int, until: int) -> Iterator
         if not page:
             return
         after = page[-1][0].seq
-
-
-_task: _Task | None = None  # of this process, if it is one of the pool's
-
-
-def _begin(bundle: Bundle, modules: tuple[Module, ...], wanted: Wanted, examples: int) -> None:
-    global _task
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for this one
-    _task = _Task(bundle, modules, wanted, examples)
-
-
-def _run(span: tuple[int, int]) -> _Tally:
-    if _task is None:
-        raise RuntimeError("this process was not begun")
-    return _task.run(*span)
