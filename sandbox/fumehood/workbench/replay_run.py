@@ -7,7 +7,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, cast
@@ -163,11 +163,14 @@ def _received(end: Connection) -> _Tally:
 def _work(end: Connection, spans: Sequence[tuple[int, int]], *start: Any) -> None:
     """One of the processes: sends what it found, or the error that it met."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for this one
+    parent = parent_process()
     try:
         task = _Task(*start)
         tally = _Tally(task.examples)
         for span in spans:
             tally.join(task.run(*span))
+            if parent is not None and not parent.is_alive():
+                return
         end.send(tally)
     except FumehoodError as error:
         end.send(error)
