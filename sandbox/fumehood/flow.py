@@ -195,8 +195,8 @@ def passed(call: ToolCall, result: object, *, is_claimed: bool) -> Flow[object]:
         yield from finished(Finish(call, "done", is_claimed, withheld=decision))
         raise Withheld(decision)
     labels = decision.labels or (call.tool.annotations.result.value,)
-    ended = Finish(call, "done", is_claimed, shown.value, is_kept=True, labels=labels)
-    yield from finished(replace(ended, observed=decision.observed))
+    outcome = Finish(call, "done", is_claimed, shown.value, is_kept=True, labels=labels)
+    yield from finished(replace(outcome, observed=decision.observed))
     return result
 
 
@@ -216,8 +216,8 @@ def failed(call: ToolCall, error: Exception, *, is_claimed: bool) -> Flow[None]:
         decision = Decision.deny("error_redacted", text, revision=decision.revision)
     withheld = None if decision.is_permit else decision
     labels = decision.labels or (call.tool.annotations.result.value,)
-    ended = Finish(call, "failed", is_claimed, shown.value, error=error, labels=labels, withheld=withheld)
-    yield from finished(replace(ended, observed=decision.observed))
+    outcome = Finish(call, "failed", is_claimed, shown.value, error=error, labels=labels, withheld=withheld)
+    yield from finished(replace(outcome, observed=decision.observed))
     if withheld is not None:
         raise Withheld(withheld) from None
 

@@ -236,10 +236,26 @@ def test_report_on_a_guard_that_enforces_says_so(guards: Any, tmp_path: Path) ->
     assert said.startswith("Nothing was observed")
 
 
-def test_observed_package_whose_result_rules_withhold_is_recorded(guards: Any) -> None:
-    guard = guards("enforce", shop=SHOP)
-    with pytest.raises(Withheld):
-        _call(guard, "leak", "card 4111111111111111")
+def _raise(n: int) -> None:
+    raise ValueError("card 1")
+
+
+@pytest.mark.parametrize("is_enforced", [True, False])
+def test_failure_that_another_package_withholds_is_not_called_observed(
+    guards: Any, is_enforced: bool
+) -> None:
+    withholding = SHOP.replace('call.result == "card 4111111111111111"', "call.is_error")
+    other = withholding if is_enforced else SHOP
+    base = other.replace("policies.shop", "policies.base").replace(
+        'deny contains "never pay"', 'deny contains "x"'
+    )
+    guard = guards("observe-packages", shop=MARK + withholding.lstrip(), base=base)
+    with guard.session(agent="bot"), pytest.raises(Withheld if is_enforced else ValueError):
+        guard.call("leak", {"n": 1}, run=_raise)
+    outcome = [e for e in guard.ledger.events() if e.kind == "outcome"][-1]
+    assert ("OBSERVED" in outcome.summary) is not is_enforced
+    assert (outcome.effect == "deny") is is_enforced
+    assert (names.OBSERVED.encode() in outcome.attributes) is not is_enforced
 
 
 def test_confined_worker_observes_as_the_thread_does(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def outcome_event(call: ToolCall, outcome: Outcome, *, at: float) -> NewEvent:
     if outcome.withheld is not None:
         said[names.WITHHELD] = [reason_json(r) for r in outcome.withheld.reasons]
     observed = ""
-    if outcome.observed is not None:
+    if outcome.observed is not None and outcome.withheld is None:
         observed = "," + observed_json(_RELEASED, outcome.observed, is_result=True)
     if outcome.detail not in (b"", b"{}"):
         said[names.DETAIL] = parse(redacted_json(outcome.detail))
@@ -68,10 +68,10 @@ def _redacted(call: ToolCall, result: bytes) -> bytes:
 
 def _summary(outcome: Outcome) -> str:
     took = f"{outcome.state.value.replace('_', ' ')} in {outcome.duration_s * 1000:.0f} ms"
-    if outcome.observed is not None and would(_RELEASED, outcome.observed, is_result=True) is not None:
-        return f"{took}; {observed_summary(_RELEASED, outcome.observed, is_result=True)}"
     if outcome.withheld is not None:
         return redacted_text(f"{took}; withheld: {outcome.withheld.explain()}")
+    if outcome.observed is not None and would(_RELEASED, outcome.observed, is_result=True) is not None:
+        return f"{took}; {observed_summary(_RELEASED, outcome.observed, is_result=True)}"
     if outcome.state is ClaimState.FAILED and outcome.error_type:
         return f"{took}: {outcome.error_type}"
     return took
