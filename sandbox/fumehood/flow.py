@@ -16,6 +16,9 @@ synchronous and asynchronous callers, and a test can play any story against it b
     9 Evaluate   the result → redact, label or withhold
    10 Record     the outcome
 
+A policy that is only observed (`observe_mode`) is asked and recorded as any other. What it refuses is
+already left out of the decision that comes back from step 3 or 9; nothing below knows of it.
+
 Whatever goes wrong before step 8 is `Denied`: nothing ran. Whatever goes wrong after it is
 `Withheld`: the tool ran and its result is not released.
 """
@@ -23,6 +26,7 @@ Whatever goes wrong before step 8 is `Denied`: nothing ran. Whatever goes wrong 
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol, TypeVar, cast
 
 from fumehood.approval import Approval, IllegalTransition, State, ended, joined, refusal
@@ -191,7 +195,8 @@ def passed(call: ToolCall, result: object, *, is_claimed: bool) -> Flow[object]:
         yield from finished(Finish(call, "done", is_claimed, withheld=decision))
         raise Withheld(decision)
     labels = decision.labels or (call.tool.annotations.result.value,)
-    yield from finished(Finish(call, "done", is_claimed, shown.value, is_kept=True, labels=labels))
+    outcome = Finish(call, "done", is_claimed, shown.value, is_kept=True, labels=labels)
+    yield from finished(replace(outcome, observed=decision.observed))
     return result
 
 
@@ -211,9 +216,8 @@ def failed(call: ToolCall, error: Exception, *, is_claimed: bool) -> Flow[None]:
         decision = Decision.deny("error_redacted", text, revision=decision.revision)
     withheld = None if decision.is_permit else decision
     labels = decision.labels or (call.tool.annotations.result.value,)
-    yield from finished(
-        Finish(call, "failed", is_claimed, shown.value, error=error, labels=labels, withheld=withheld)
-    )
+    outcome = Finish(call, "failed", is_claimed, shown.value, error=error, labels=labels, withheld=withheld)
+    yield from finished(replace(outcome, observed=decision.observed))
     if withheld is not None:
         raise Withheld(withheld) from None
 

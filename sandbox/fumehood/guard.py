@@ -32,7 +32,9 @@ from fumehood.functions import FunctionBody, FunctionTool, tool_of
 from fumehood.ledger import Ledger, default_path, open_ledger, this_process
 from fumehood.log import logger
 from fumehood.model import Annotations, Decision, Pdp, Runs, Session, Subject
+from fumehood.observe_mode import Mode
 from fumehood.pdp import Bundle, BundleKey, OpaServer, keys_of, open_pdp, server_of
+from fumehood.pdp.observing import told
 from fumehood.pdp.reload import ReloadablePdp, watch
 from fumehood.redaction import redacted_args
 from fumehood.sessions import OpenSession, Sessions, current_session
@@ -78,6 +80,8 @@ class Guard:
         on_pending: called with each `Approval` that begins to wait (on a thread of the guard's).
         reload: look for changed policy files and decide by them, once they pass the gate, without a restart.
         durability: "process" survives a crash of every process, "power" a loss of power as well.
+        mode: "enforce"; "observe" to decide and record as always and stop nothing by policy;
+            "observe-packages" for that with the packages marked `custom: {mode: observe}` only.
 
     Raises:
         ConfigError: no policy, an unreadable or refused one.
@@ -100,7 +104,9 @@ class Guard:
         on_pending: Callable[[Approval], None] | None = None,
         durability: Literal["process", "power"] = "process",
         reload: bool = False,
+        mode: Literal["enforce", "observe", "observe-packages"] = "enforce",
     ) -> None:
+        _one_of("mode", mode, tuple(Mode))
         _one_of("isolation", isolation, ("worker", "thread"))
         _one_of("tier", tier, ("full", "no-userns"))
         _one_of("unattended", unattended, ("wait", "deny"))
@@ -117,7 +123,7 @@ class Guard:
         self._folders = (*folders, *(key.path for key in keys if key.path), *trusted)
         self._on_pending = on_pending
         opened = partial(open_pdp, isolation=isolation, url=pdp, lock_down=LOCK_DOWN)
-        self._pdp = ReloadablePdp(policies, opened, signed_by=keys)
+        self._pdp = ReloadablePdp(policies, opened, signed_by=keys, mode=Mode(mode))
         self._is_watching, self._is_embedded = reload, pdp is None
         try:
             self._ledger = _opened(ledger, durability)
@@ -129,6 +135,8 @@ class Guard:
         self._can_ask = unattended == "wait"
         self._open_hands()
         _forget_after_fork(self)
+        if said := told(self.bundle.observing, self.bundle.marked):
+            sys.stderr.write(f"fumehood: {said}\n")
 
     def _open_hands(self) -> None:
         """Threads and the watch on the ledger; made anew after a fork, which has neither."""

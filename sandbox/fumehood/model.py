@@ -180,7 +180,7 @@ class Decision:
     """What the PDP answered about one phase of one tool call.
 
     `rules` are full names of the rules that spoke (`policies.refunds.approve`). For phase
-    `return_result`, DENY means that the result is withheld.
+    `return_result`, DENY means that the result is withheld. Nobody acts on `observed`: it is recorded.
     """
 
     effect: Effect
@@ -189,6 +189,7 @@ class Decision:
     revision: str = ""  # "sha256:…" of the bundle
     rules: tuple[str, ...] = ()
     decision_id: str = field(default="", compare=False)  # in the decision log of an OPA server
+    observed: Decision | None = None  # what all packages said, where a guard only watches some of them
 
     @property
     def is_permit(self) -> bool:

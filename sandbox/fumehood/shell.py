@@ -286,6 +286,7 @@ class CallShell:
             error_type=type(wish.error).__name__ if wish.error is not None else None,
             labels=wish.labels,
             withheld=wish.withheld,
+            observed=wish.observed,
             duration_s=time.monotonic() - self._began if self._began else 0.0,
             detail=json.dumps(self.detail).encode(),
         )

@@ -38,10 +38,11 @@ def guarded(
     folder: str | os.PathLike[str] | None = None,
     isolation: Literal["worker", "thread"] = "thread",
     agent: str = "agent",
+    mode: Literal["enforce", "observe", "observe-packages"] = "enforce",
 ) -> Iterator[Guard]:
     """A guard whose requests are answered by *operator*: one answer, answers by tool, or a function.
 
-    The ledger is made in *folder* (a temporary one by default).
+    The ledger is made in *folder* (a temporary one by default); *mode* is as for `Guard`.
 
     Raises:
         ConfigError: an unknown answer, or policies that are refused.
@@ -50,7 +51,9 @@ def guarded(
         ledger = open_ledger(Path(folder or temporary) / "ledger.db")
         decide = _Script(operator, ledger)
         try:
-            guard = Guard(*policies, ledger=ledger, isolation=isolation, agent=agent, on_pending=decide)
+            guard = Guard(
+                *policies, ledger=ledger, isolation=isolation, agent=agent, on_pending=decide, mode=mode
+            )
         except BaseException:
             ledger.close()
             raise

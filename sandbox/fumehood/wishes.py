@@ -162,6 +162,7 @@ class Finish(Wish[None]):
     error: BaseException | None = None
     labels: tuple[str, ...] = ()
     withheld: Decision | None = None
+    observed: Decision | None = None  # for the record: what policies that are only watched said of it
 
 
 @dataclass(frozen=True, slots=True)

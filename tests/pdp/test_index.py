@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from hypothesis import given, reject
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from pdp.documents import as_input, asked, document
 from pdp.engines import said
@@ -14,6 +14,7 @@ from pdp.policies import folder_of
 
 from fumehood.errors import ConfigError, PdpError
 from fumehood.model import Phase
+from fumehood.observe_mode import Mode
 from fumehood.pdp import Bundle, load_bundle, open_pdp, sources
 from fumehood.pdp.expand import expanded
 from fumehood.pdp.gate import inspect
@@ -73,6 +74,13 @@ FORMS = [
     "label contains \"internal\" if {{ {first} }}",
     "default permit := false",
 ]  # fmt: skip
+QUESTIONS = [
+    asked(tool, args, phase=phase)
+    for tool in TOOLS
+    for args in ARGS
+    for phase in (Phase.EXECUTE_TOOL, Phase.RETURN_RESULT)
+]
+MARK = "# METADATA\n# custom:\n#   mode: observe\n"
 TAIL = '\n\n_is_a if call.tool == "a"\n'
 
 
@@ -121,11 +129,39 @@ def test_indexed_and_unindexed_answers_are_equal(
         indexed, plain = (open_pdp(bundle, isolation="thread") for bundle in both(folder))
     except ConfigError:
         reject()  # a permit of negations alone
-    for tool in TOOLS:
-        for args in ARGS:
-            for phase in (Phase.EXECUTE_TOOL, Phase.RETURN_RESULT):
-                question = asked(tool, args, phase=phase)
-                assert said(indexed, question) == said(plain, question), (texts, tool, args, phase)
+    for question in QUESTIONS:
+        assert said(indexed, question) == said(plain, question), (texts, question)
+
+
+@settings(max_examples=30)
+@given(
+    texts=policies(),
+    mode=st.sampled_from([Mode.OBSERVE, Mode.OBSERVE_PACKAGES]),
+    is_first_marked=st.booleans(),
+)
+def test_indexed_and_unindexed_answers_are_equal_where_packages_are_only_observed(
+    texts: list[str], mode: Mode, is_first_marked: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """One of two packages: what it says is split as any other's, and nobody may take it for enforced."""
+    marked = (0 if is_first_marked else 1) if len(texts) == 2 else None
+    files = {f"f{i}": MARK + text if i == marked else text for i, text in enumerate(texts)}
+    folder = folder_of(tmp_path_factory.mktemp("p"), **files)
+    try:
+        bundle = load_bundle([folder], mode=mode)
+    except ConfigError:
+        reject()  # a permit of negations alone
+    observing = bundle.observing
+    assert observing is not None
+    assert [observing.watches("x"), observing.watches("y")] == (
+        [True, True] if mode is Mode.OBSERVE else [marked == 0, marked == 1]
+    )
+    indexed, plain = (open_pdp(b, isolation="thread") for b in (bundle, unindexed(bundle, folder)))
+    enforcing = open_pdp(dataclasses.replace(bundle, observing=None), isolation="thread")
+    for question in QUESTIONS:
+        decision = said(indexed, question)
+        assert decision == said(plain, question), (texts, question)
+        full = said(enforcing, question)
+        assert (decision if isinstance(decision, str) else decision.observed) == full, (texts, question)
 
 
 def module(rule: str) -> Module:

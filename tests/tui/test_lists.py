@@ -226,6 +226,32 @@ async def test_the_header_counts_and_names_the_oldest(run) -> None:
         assert "LIVE" in line
 
 
+OBSERVED = b'{"fumehood.observed":{"would":"deny"}}'
+
+
+async def test_the_header_says_loudly_who_is_not_enforced(run) -> None:
+    ledger = FakeLedger(three(), [event(1, attributes=OBSERVED), event(2, agent="ops-bot")])
+    async with run(ledger) as hands:
+        line = hands.screen().splitlines()[0]
+        assert "NOT ENFORCED: 1 agent" in line
+        assert "3 pending" in line
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [b'{"args":{"fumehood.observed":1}}', b'{"a":"\\"fumehood.observed\\""}', b"{fumehood.observed"],
+)
+async def test_an_argument_of_that_name_does_not_raise_the_alarm(run, attributes: bytes) -> None:
+    async with run(FakeLedger(three(), [event(1, attributes=attributes)])) as hands:
+        assert "NOT ENFORCED" not in hands.screen()
+
+
+async def test_an_agent_that_is_enforced_again_leaves_the_header(run) -> None:
+    ledger = FakeLedger(three(), [event(1, attributes=OBSERVED), event(2)])
+    async with run(ledger) as hands:
+        assert "NOT ENFORCED" not in hands.screen()
+
+
 async def test_a_ledger_that_does_not_exist_is_named_and_waited_for(run) -> None:
     ledger = FakeLedger(three(), [event(1)])
     async with run(ledger, exists=False) as hands:

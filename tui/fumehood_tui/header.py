@@ -36,6 +36,7 @@ class Summary:
     has_more: bool = False
     halts: int = 0
     per_s: float = 0.0
+    observed: int = 0
 
 
 class Header(Widget):
@@ -53,7 +54,9 @@ class Header(Widget):
         self._now = 0.0
 
     def show(self, snapshot: Snapshot) -> None:
-        self._summary = Summary(snapshot.requests, snapshot.has_more, len(snapshot.halts), snapshot.per_s)
+        self._summary = Summary(
+            snapshot.requests, snapshot.has_more, len(snapshot.halts), snapshot.per_s, snapshot.observed
+        )
         self.refresh()
 
     def tick(self, now: float, pulse: Pulse) -> None:
@@ -77,7 +80,9 @@ class Header(Widget):
         oldest = f" (oldest {age(self._now - min(r.created_at for r in waiting))})" if waiting else ""
         high = sum(r.risk is Risk.HIGH for r in waiting)
         more = "+" if summary.has_more else ""
-        parts = [
+        agents = "1 agent" if summary.observed == 1 else f"{summary.observed} agents"
+        parts = [(f"NOT ENFORCED: {agents}", "bold reverse $warning")] if summary.observed else []
+        parts += [
             (f"{glyphs.pending} {len(waiting)}{more} pending{oldest}", "bold" if waiting else "$secondary")
         ]
         parts += [(f"{glyphs.high} {high} high", "bold $error")] if high else []

@@ -28,6 +28,7 @@ from fumehood_tui.view import (
     Snapshot,
     Source,
     halt_from,
+    is_observed,
     name,
     request_from,
     row_from,
@@ -188,6 +189,7 @@ class Store:
         self._pace: deque[tuple[float, int]] = deque()
         self._shown: tuple[Request, ...] = ()
         self._known: dict[Key, Approval] = {}
+        self._observed: set[str] = set()  # agents whose last decision was only observed
 
     def _current(self) -> Ledger:
         if self._ledger is None:
@@ -208,6 +210,7 @@ class Store:
             is_reset=is_reset,
             halts=tuple(map(halt_from, ledger.stops())),
             per_s=self._per_s(),
+            observed=len(self._observed),
         )
 
     def _requests(self, approvals: list[Approval]) -> tuple[Request, ...]:
@@ -246,6 +249,8 @@ class Store:
         if not fresh:
             return ()
         self._last_seq = fresh[-1].seq
+        for event in (e for e in fresh if e.kind == "decision"):
+            (self._observed.add if is_observed(event) else self._observed.discard)(event.agent)
         missed = fresh[0].seq - before - 1 if is_behind else 0
         remark = (_remark(fresh[0].at, missed),) if missed > 0 else ()
         return (*remark, *map(row_from, fresh))

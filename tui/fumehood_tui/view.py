@@ -12,7 +12,7 @@ from fumehood.approval import Approval, State
 from fumehood.canonical import parse
 from fumehood.display import clip, inert
 from fumehood.errors import BindError
-from fumehood.ledger.names import APPROVAL_STATE
+from fumehood.ledger.names import APPROVAL_STATE, OBSERVED
 from fumehood.ledger.protocol import Event, Stop, StopScope
 from fumehood.model import Effect, Risk
 
@@ -27,6 +27,7 @@ __all__ = [
     "Source",
     "Trouble",
     "halt_from",
+    "is_observed",
     "name",
     "request_from",
     "row_from",
@@ -157,6 +158,7 @@ class Snapshot:
     is_reset: bool = False
     halts: tuple[Halt, ...] = ()
     per_s: float = 0.0
+    observed: int = 0  # agents whose last decision was only observed
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +238,17 @@ def _word(event: Event) -> str:
     if event.kind == "decision" and event.effect == Effect.PERMIT and event.summary.startswith("ask: "):
         return "ask"  # permitted if a person agrees
     return event.effect or event.kind
+
+
+def is_observed(event: Event) -> bool:
+    """True if the policies of this decision were only watched."""
+    if OBSERVED.encode() not in event.attributes:  # quickly: nearly all have none
+        return False
+    try:
+        said = parse(event.attributes)
+    except BindError:
+        return False
+    return isinstance(said, dict) and OBSERVED in said
 
 
 def _state(attributes: bytes) -> str:

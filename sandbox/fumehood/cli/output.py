@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,12 +18,13 @@ import click
 from fumehood.display import clip, inert
 
 if TYPE_CHECKING:
-    from fumehood.ledger import Ledger
+    from fumehood.ledger import Event, Ledger
 
 __all__ = [
     "ago",
     "clock",
     "describe_ledger",
+    "each_event",
     "echo_json",
     "json_option",
     "ledger_json",
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., object])
+_PAGE = 1000  # events in one reading
 _WIDEST_CELL = 400  # characters of one cell where there is no terminal to fit into
 
 
@@ -59,6 +61,14 @@ def open_existing(path: str | None) -> Ledger:
     opened = open_ledger(path, create=False)
     click.get_current_context().call_on_close(opened.close)
     return opened
+
+
+def each_event(ledger: Ledger, *, session: str | None = None, agent: str | None = None) -> Iterator[Event]:
+    """Every event, oldest first, a page at a time."""
+    after = 0
+    while page := ledger.events(after, limit=_PAGE, session=session, agent=agent):
+        yield from page
+        after = page[-1].seq
 
 
 def echo_json(value: object, *, indent: int | None = 2) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from fumehood.cli.policy_output import FAILED, USAGE, refuse, say
-from fumehood.cli.policy_report import print_junit, print_report, report_json
 from fumehood.cli.policy_sources import opa_option, sources_argument
+from fumehood.cli.policy_test_report import print_junit, print_report, report_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from fumehood import limits
 from fumehood.ledger import stops
 from fumehood.ledger.protocol import Past
-from fumehood.ledger.rows import NewEvent, call_attributes, decision_json, dumps, stored
+from fumehood.ledger.rows import (
+    NewEvent,
+    call_attributes,
+    decision_json,
+    dumps,
+    observed_json,
+    observed_summary,
+    stored,
+)
 from fumehood.model import Decision, Limit, Reason, Session, ToolCall
 from fumehood.redaction import redacted_text
 
@@ -18,6 +26,7 @@ __all__ = ["Written", "effective", "past", "write"]
 
 _HISTORY = 50
 _WINDOWS_S = (60, 3600)
+_OBSERVED = "observed\0"  # before keys that are only watched: they never take room from those that hold
 _KEPT_S = 600.0  # spends are kept so long at least, for a rule with a longer window that comes later
 
 
@@ -38,12 +47,21 @@ def effective(
     stop = stops.standing(db, call.session.id, call.session.subject.id)
     if stop is not None:
         return decision.refused(stops.reason(stop))
-    if not (count_limits and decision.is_permit and decision.limits):
+    if not (count_limits and decision.is_permit):
         return decision
-    refused = [r for limit in decision.limits if (r := _refusal(db, limit, now)) is not None]
+    counted = _within(db, decision, decision.limits, now)
+    if counted.observed is None or not counted.is_permit or not counted.observed.is_permit:
+        return counted
+    apart = [replace(limit, key=_OBSERVED + limit.key) for limit in counted.observed.limits]
+    return replace(counted, observed=_within(db, counted.observed, apart, now))
+
+
+def _within(db: sqlite3.Connection, decision: Decision, asked: Sequence[Limit], now: float) -> Decision:
+    """*decision* if all limits have room, which is then taken; else what they refuse."""
+    refused = [r for limit in asked if (r := _refusal(db, limit, now)) is not None]
     if refused:
         return decision.refused(*refused)
-    for limit in _once_per_key(decision.limits):
+    for limit in _once_per_key(asked):
         _spend(db, limit, now)
     return decision
 
@@ -52,7 +70,9 @@ def write(db: sqlite3.Connection, what: Written, decision: Decision, *, at: floa
     """Insert the event of *decision* with its policy input, and count the call; its number."""
     call, session = what.call, what.call.session
     agent_n = _counted(db, call, decision, is_first=what.is_first)
-    attributes = f"{{{call_attributes(call, args=what.args)},{decision_json(decision)}}}"
+    attributes = f"{call_attributes(call, args=what.args)},{decision_json(decision)}"
+    if decision.observed is not None:
+        attributes += "," + observed_json(decision, decision.observed)
     event = NewEvent(
         at,
         "decision",
@@ -62,7 +82,7 @@ def write(db: sqlite3.Connection, what: Written, decision: Decision, *, at: floa
         call.attempt_id,
         decision.effect.value,
         _summary(decision),
-        attributes,
+        f"{{{attributes}}}",
         agent_n=agent_n,
     )
     seq = stored(event, db, writer)
@@ -185,6 +205,9 @@ def _history(db: sqlite3.Connection, session_id: str) -> list[dict[str, object]]
 
 
 def _summary(decision: Decision) -> str:
+    full = decision.observed
+    if full is not None and decision.is_permit:
+        return observed_summary(decision, full)
     if decision.is_permit:
         asks = "; ".join(a.reason for a in decision.approvals)
         return redacted_text(f"ask: {asks}") if asks else "permit"

@@ -29,6 +29,7 @@ __all__ = [
     "KIND",
     "LABELS",
     "OBLIGATIONS",
+    "OBSERVED",
     "OPERATION",
     "PARENT_ATTEMPT",
     "POLICY_DECISION_ID",
@@ -74,6 +75,7 @@ IS_IMPLICIT = "fumehood.session.is_implicit"
 KIND = "fumehood.tool.kind"
 LABELS = "fumehood.labels"
 OBLIGATIONS = "fumehood.obligations"
+OBSERVED = "fumehood.observed"  # what was decided, where the guard only watched: {would, effect, …}
 PARENT_ATTEMPT = "fumehood.parent_attempt_id"
 POLICY_DECISION_ID = "fumehood.policy.decision_id"
 POLICY_REVISION = "fumehood.policy.revision"

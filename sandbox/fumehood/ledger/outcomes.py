@@ -5,12 +5,21 @@ from __future__ import annotations
 from fumehood.canonical import JSON, parse
 from fumehood.ledger import names
 from fumehood.ledger.protocol import ClaimState, Outcome
-from fumehood.ledger.rows import NewEvent, call_attributes, dumps, reason_json
-from fumehood.model import ToolCall
+from fumehood.ledger.rows import (
+    NewEvent,
+    call_attributes,
+    dumps,
+    observed_json,
+    observed_summary,
+    reason_json,
+)
+from fumehood.model import Decision, Effect, ToolCall
+from fumehood.observe_mode import would
 from fumehood.redaction import redacted_json, redacted_text
 
 __all__ = ["kept_result", "outcome_event"]
 
+_RELEASED = Decision(Effect.PERMIT)
 _SHOWN_BYTES = 64 * 1024  # a longer result is not repeated in the trace
 
 
@@ -34,6 +43,9 @@ def outcome_event(call: ToolCall, outcome: Outcome, *, at: float) -> NewEvent:
         said[names.WITHHELD] = [reason_json(r) for r in outcome.withheld.reasons]
         if outcome.withheld.decision_id:
             said[names.POLICY_DECISION_ID] = outcome.withheld.decision_id
+    observed = ""
+    if outcome.observed is not None and outcome.withheld is None:
+        observed = "," + observed_json(_RELEASED, outcome.observed, is_result=True)
     if outcome.detail not in (b"", b"{}"):
         said[names.DETAIL] = parse(redacted_json(outcome.detail))
     if outcome.result is not None and len(outcome.result) <= _SHOWN_BYTES:
@@ -47,7 +59,7 @@ def outcome_event(call: ToolCall, outcome: Outcome, *, at: float) -> NewEvent:
         call.attempt_id,
         "deny" if outcome.withheld is not None else "",
         _summary(outcome),
-        f"{{{call_attributes(call)},{dumps(said)[1:-1]}}}",
+        f"{{{call_attributes(call)},{dumps(said)[1:-1]}{observed}}}",
         labels=dumps(list(outcome.labels)),
     )
 
@@ -60,6 +72,8 @@ def _summary(outcome: Outcome) -> str:
     took = f"{outcome.state.value.replace('_', ' ')} in {outcome.duration_s * 1000:.0f} ms"
     if outcome.withheld is not None:
         return redacted_text(f"{took}; withheld: {outcome.withheld.explain()}")
+    if outcome.observed is not None and would(_RELEASED, outcome.observed, is_result=True) is not None:
+        return f"{took}; {observed_summary(_RELEASED, outcome.observed, is_result=True)}"
     if outcome.state is ClaimState.FAILED and outcome.error_type:
         return f"{took}: {outcome.error_type}"
     return took

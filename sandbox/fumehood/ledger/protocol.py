@@ -86,6 +86,7 @@ class Outcome:
     error_type: str | None = None
     labels: tuple[str, ...] = ()
     withheld: Decision | None = None
+    observed: Decision | None = None
     duration_s: float = 0.0
     detail: bytes = b"{}"
 
@@ -228,6 +229,12 @@ class Ledger(Protocol):
     def event(self, seq: int, /) -> Event: ...
     def policy_input(self, seq: int, /) -> bytes:
         """The exact policy input of the decision at *seq* (redacted); KeyError if it has none."""
+        ...
+
+    def decisions(
+        self, after: int = 0, /, *, limit: int = 1000, session: str | None = None, agent: str | None = None
+    ) -> list[tuple[Event, bytes]]:
+        """Decisions that have a policy input, with it, oldest first."""
         ...
 
     def writer(self) -> Writer | None:

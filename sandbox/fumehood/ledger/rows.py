@@ -28,6 +28,7 @@ from fumehood.model import (
     ToolDefinition,
     Unknown,
 )
+from fumehood.observe_mode import would
 from fumehood.redaction import redacted_json, redacted_text
 
 __all__ = [
@@ -40,6 +41,8 @@ __all__ = [
     "decision_json",
     "dumps",
     "event_from",
+    "observed_json",
+    "observed_summary",
     "reason_json",
     "session_attributes",
     "stop_from",
@@ -154,6 +157,25 @@ def _decision_json(decision: Decision) -> str:
             names.POLICY_REVISION: decision.revision,
         }
     )[1:-1]
+
+
+def observed_json(acted: Decision, full: Decision, *, is_result: bool = False) -> str:
+    """What was decided where a guard only watches, as the inside of a JSON object."""
+    return f'"{names.OBSERVED}":{{"would":{_would_json(acted, full, is_result)},{decision_json(full)}}}'
+
+
+@lru_cache(maxsize=256)
+def _would_json(acted: Decision, full: Decision, is_result: bool) -> str:
+    return dumps(would(acted, full, is_result=is_result))
+
+
+def observed_summary(acted: Decision, full: Decision, *, is_result: bool = False) -> str:
+    """The line of the trace for what went on because nobody enforces."""
+    meant = would(acted, full, is_result=is_result)
+    if meant is None:
+        return "OBSERVED: permit"
+    words = full.explain() if not full.is_permit else "; ".join(a.reason for a in full.approvals)
+    return redacted_text(f"OBSERVED, not enforced: {meant.value}: {words}")
 
 
 def reason_json(reason: Reason) -> JSON:

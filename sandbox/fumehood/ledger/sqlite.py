@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from fumehood.approval import Approval, IllegalTransition, Move, State, Verdict, next_state
 from fumehood.errors import LedgerError
@@ -236,13 +237,22 @@ class SqliteLedger:
     def events(
         self, after: int = 0, /, *, limit: int = 1000, session: str | None = None, agent: str | None = None
     ) -> list[Event]:
-        query, given = f"SELECT {EVENT_COLUMNS} FROM events WHERE seq > ?", [after, limit]  # noqa: S608
-        for column, value in (("session_id", session), ("agent", agent)):
-            if value is not None:
-                query += f" AND {column} = ?"
-                given.insert(-1, value)  # type: ignore[arg-type]
+        wanted, given = _wanted(after, session, agent)
+        query = f"SELECT {EVENT_COLUMNS} FROM events WHERE {wanted} ORDER BY seq LIMIT ?"  # noqa: S608
         with self._hands.store.read() as db:
-            return [event_from(row) for row in db.execute(query + " ORDER BY seq LIMIT ?", given).fetchall()]
+            return [event_from(row) for row in db.execute(query, (*given, limit)).fetchall()]
+
+    def decisions(
+        self, after: int = 0, /, *, limit: int = 1000, session: str | None = None, agent: str | None = None
+    ) -> list[tuple[Event, bytes]]:
+        wanted, given = _wanted(after, session, agent)
+        query = (
+            f"SELECT body, {EVENT_COLUMNS} FROM events JOIN documents USING (seq) "  # noqa: S608
+            f"WHERE {wanted} AND kind = 'decision' ORDER BY seq LIMIT ?"
+        )
+        with self._hands.store.read() as db:
+            rows = db.execute(query, (*given, limit)).fetchall()
+        return [(event_from(row[1:]), bytes(row[0])) for row in rows]
 
     def last_events(self, count: int, /) -> list[Event]:
         query = f"SELECT {EVENT_COLUMNS} FROM events ORDER BY seq DESC LIMIT ?"  # noqa: S608
@@ -402,6 +412,16 @@ class SqliteLedger:
 
 
 _GONE = "the caller is gone"
+
+
+def _wanted(after: int, session: str | None, agent: str | None) -> tuple[str, list[object]]:
+    """The condition on events, and its parameters."""
+    terms, given = ["seq > ?"], [cast("object", after)]
+    for column, value in (("session_id", session), ("agent", agent)):
+        if value is not None:
+            terms.append(f"{column} = ?")
+            given.append(value)
+    return " AND ".join(terms), given
 
 
 def _around_fork(me: weakref.ref[SqliteLedger], step: Callable[[SqliteLedger], None]) -> None:

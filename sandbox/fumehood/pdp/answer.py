@@ -9,13 +9,15 @@ from typing import cast
 from fumehood.canonical import JSON, MAX_DOCUMENT_BYTES
 from fumehood.errors import PdpError
 from fumehood.model import Decision, Phase, PolicyInput
-from fumehood.pdp.combine import Answers, combine
+from fumehood.observe_mode import Observing
+from fumehood.pdp.combine import Answers, More, combine
 from fumehood.pdp.decision import decision_from
 from fumehood.pdp.index import Index
+from fumehood.pdp.observing import acted_on
 
 __all__ = ["Ask", "check_size", "decide", "decided"]
 
-Said = tuple[Answers, list[tuple[str, str, list[JSON]]]]  # by rules that apply to any tool, and by others
+Said = tuple[Answers, More]  # by rules that apply to any tool, and by others
 Ask = Callable[[int], str | bytes]  # the number of an entry point → what it said
 
 
@@ -28,7 +30,9 @@ def check_size(document: PolicyInput) -> None:
         )
 
 
-def decide(document: PolicyInput, index: Index, revision: str, ask: Ask) -> Decision:
+def decide(
+    document: PolicyInput, index: Index, revision: str, ask: Ask, *, observing: Observing | None = None
+) -> Decision:
     """Ask what can apply to the tool, or to the one that the policies see, should it be another.
 
     Raises:
@@ -38,11 +42,11 @@ def decide(document: PolicyInput, index: Index, revision: str, ask: Ask) -> Deci
     seen, said = _parsed(ask(index.number(phase.value, document.tool)))
     if seen != document.tool:
         _, said = _parsed(ask(index.number(phase.value, seen)))
-    return decided(phase, said, revision=revision)
+    return decided(phase, said, revision=revision, observing=observing)
 
 
-def decided(phase: Phase, said: Said, *, revision: str) -> Decision:
-    """The decision that follows from what the packages said.
+def decided(phase: Phase, said: Said, *, revision: str, observing: Observing | None = None) -> Decision:
+    """The decision that follows from what the packages said; *observing*: which of them are only watched.
 
     Raises:
         PdpError: `pdp_malformed`.
@@ -52,7 +56,7 @@ def decided(phase: Phase, said: Said, *, revision: str) -> Decision:
         document = combine(phase.value, answers, more, revision=revision)
     except (ValueError, TypeError, AttributeError) as error:
         raise _malformed(error) from error
-    return decision_from(cast("JSON", document))
+    return acted_on(phase, answers, more, decision_from(cast("JSON", document)), observing)
 
 
 def _parsed(answer: str | bytes) -> tuple[str, Said]:

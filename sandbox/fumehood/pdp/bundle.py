@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from fumehood.canonical import JSON
 from fumehood.errors import ConfigError, Problem
 from fumehood.model import PolicyFacts
+from fumehood.observe_mode import Mode, Observing
 from fumehood.pdp import combine, gate, sources
 from fumehood.pdp.gate.data import gather
-from fumehood.pdp.index import Index, entry_module, split
+from fumehood.pdp.index import Index, entry_module, split, whole
 from fumehood.pdp.keys import Keys
 from fumehood.pdp.manifest import MANIFEST, Manifest, outside
+from fumehood.pdp.observing import chosen, marked
 from fumehood.pdp.packed import CLAIM, Packed, claimed
 from fumehood.pdp.syntax import Module, module_of
 
@@ -42,6 +44,8 @@ class Bundle:
     index: Index
     data: str = "{}"
     tests: tuple[tuple[str, str], ...] = ()
+    observing: Observing | None = None  # which packages are only watched; None: all are enforced
+    marked: tuple[str, ...] = ()  # packages that ask to be observed, whether or not they are
 
 
 def load_bundle(
@@ -49,10 +53,15 @@ def load_bundle(
     *,
     signed_by: Keys = (),
     is_trusted: bool = False,
+    mode: Mode = Mode.ENFORCE,
+    is_split: bool = True,
     parse: Parse = module_of,
 ) -> Bundle:
     """Read, check and freeze the policies of folders, bundles and packs; with *signed_by*, only what one of
     these keys has signed (packs are part of the installation). *parse* may know what it parsed before.
+
+    *mode* says which packages are only watched. Without *is_split* every rule keeps its name and its place
+    in the embedded text, for who asks for single rules.
 
     With *is_trusted* signatures are not verified: to look at a bundle, never to decide with it.
 
@@ -81,7 +90,9 @@ def load_bundle(
         reads_history=verdict.reads_history,
     )
     tests = tuple((f.name, f.text) for f in read.files if f.is_test)
-    return Bundle(files, revision, packages, facts, *_embedded(verdict), data, tests)
+    observing, asking = chosen(mode, verdict.modules), marked(verdict.modules)
+    embedded, index = _embedded(verdict, is_split=is_split)
+    return Bundle(files, revision, packages, facts, embedded, index, data, tests, observing, asking)
 
 
 def _problems_of_bundles(read: sources.Files, modules: Sequence[Module]) -> Iterator[Problem]:
@@ -110,9 +121,9 @@ def _as_text(data: Mapping[str, JSON]) -> str:
     return json.dumps(data, sort_keys=True, ensure_ascii=False)
 
 
-def _embedded(verdict: gate.Verdict) -> tuple[tuple[tuple[str, str], ...], Index]:
+def _embedded(verdict: gate.Verdict, *, is_split: bool) -> tuple[tuple[tuple[str, str], ...], Index]:
     library = [(file.name, file.text) for file in (*sources.library(), *sources.embedded_library())]
-    parts = split(verdict.modules, verdict.rules)
+    parts = split(verdict.modules, verdict.rules) if is_split else whole(verdict.rules)
     entry, index = entry_module(parts)
     written = (text for module in verdict.modules for text in parts.texts(module))
     return (*library, *written, ("fumehood/entry.rego", entry)), index

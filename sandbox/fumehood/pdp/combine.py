@@ -12,7 +12,7 @@ from typing import cast
 
 from fumehood.canonical import JSON
 
-__all__ = ["ENTRY", "PERMITS", "PHASES", "PUBLIC", "Found", "combine"]
+__all__ = ["ENTRY", "PERMITS", "PHASES", "PUBLIC", "Found", "More", "combine"]
 
 ENTRY = "fumehood.entry"
 
@@ -39,16 +39,13 @@ _TYPES = {
 Found = Sequence[tuple[str, JSON]]
 # package → rule → what it said
 Answers = Mapping[str, Mapping[str, Found]]
+# (package, rule, items) that are known to be of the right type
+More = Sequence[tuple[str, str, list[JSON]]]
 Document = dict[str, JSON]
 
 
-def combine(
-    phase: str, answers: Answers, more: Iterable[tuple[str, str, list[JSON]]] = (), *, revision: str = ""
-) -> Document:
-    """The decision document: deny overrides, then permit, then the obligations joined.
-
-    *more* are further (package, rule, items) that are known to be of the right type.
-    """
+def combine(phase: str, answers: Answers, more: More = (), *, revision: str = "") -> Document:
+    """The decision document: deny overrides, then permit, then the obligations joined."""
     granting: list[str] = []
     refusals: list[Document] = []
     asked: list[Document] = []
@@ -78,7 +75,7 @@ def _flat(answers: Answers) -> Iterator[tuple[str, str, Found]]:
             yield package, rule, found
 
 
-def _known(more: Iterable[tuple[str, str, list[JSON]]]) -> Iterator[tuple[str, str, Found]]:
+def _known(more: More) -> Iterator[tuple[str, str, Found]]:
     for package, rule, items in more:
         if rule in PERMITS:
             yield package, rule, [("boolean", item) for item in items]

@@ -14,7 +14,7 @@ from typing import cast
 
 from fumehood.pdp.syntax import Module, Node, kind_of
 
-__all__ = ["REPLACED", "Replacement", "expanded"]
+__all__ = ["REPLACED", "Replacement", "edits", "expanded"]
 
 Replacement = tuple[int, int, str]  # from byte, to byte, the text instead
 
@@ -37,13 +37,18 @@ def expanded(module: Module, more: Iterable[Replacement] = (), *, instead: Seque
         at = bisect_right(starts, one[0]) - 1
         return at >= 0 and one[0] < instead[at][1]
 
-    found = (one for one in {*_names(module), *_collections(module), *more} if not is_inside(one))
+    found = (one for one in {*edits(module), *more} if not is_inside(one))
     parts: list[bytes] = []
     at = 0
     for start, end, text in sorted([*found, *instead]):
         parts += (module.encoded[at:start], text.encode())
         at = end
     return b"".join([*parts, module.encoded[at:]]).decode()
+
+
+def edits(module: Module) -> set[Replacement]:
+    """What is written otherwise for the embedded engine."""
+    return {*_names(module), *_collections(module)}
 
 
 def _names(module: Module) -> Iterator[Replacement]:

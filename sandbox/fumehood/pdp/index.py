@@ -21,7 +21,7 @@ from fumehood.pdp.combine import ENTRY, PERMITS, PHASES, PUBLIC
 from fumehood.pdp.expand import Replacement, expanded
 from fumehood.pdp.syntax import Body, Module, Node, Rule, kind_of, ref_of
 
-__all__ = ["Index", "Split", "entry_module", "split"]
+__all__ = ["Index", "Split", "entry_module", "split", "whole"]
 
 _MAX_ITEMS = 20_000  # of all entry points together; beyond that nothing is split; below 2**16 (see worker.py)
 _TOOL = ("data", "fumehood", "call", "tool")
@@ -116,8 +116,13 @@ def split(modules: Sequence[Module], rules: Mapping[str, Sequence[str]]) -> Spli
             group = groups.setdefault(key, Group(package, rule.name, name, tools, is_alone))
             members.setdefault(module.file.name, {})[rule.ref.start] = group
     if sum(len(group.tools) for group in groups.values()) > _MAX_ITEMS:
-        return Split((), {}, {name: tuple(found) for name, found in rules.items()})
+        return whole(rules)
     return Split(tuple(groups.values()), members, {name: tuple(sorted(left[name])) for name in sorted(left)})
+
+
+def whole(rules: Mapping[str, Sequence[str]]) -> Split:
+    """Nothing apart: each of *rules* (package → its public rules) is asked about every tool."""
+    return Split((), {}, {name: tuple(found) for name, found in rules.items()})
 
 
 def _is_alone(module: Module, rule: Rule, own: set[str]) -> bool:

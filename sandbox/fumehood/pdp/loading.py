@@ -23,6 +23,7 @@ from dataclasses import asdict
 from typing import IO
 
 from fumehood.errors import ConfigError, FumehoodError, Problem
+from fumehood.observe_mode import Mode
 from fumehood.pdp.bundle import Bundle, load_bundle
 from fumehood.pdp.keys import BundleKey, Keys
 from fumehood.pdp.sources import PolicyFile
@@ -42,11 +43,11 @@ _CODE = (
 
 class Loader:
     """Loads the bundle of *sources* whenever it is asked to; with *keys*, only if signed with one.
-    Thread-safe; after a fork it starts anew."""
+    *mode* says which packages are only watched. Thread-safe; after a fork it starts anew."""
 
-    def __init__(self, sources: Sequence[Source], keys: Keys = ()) -> None:
+    def __init__(self, sources: Sequence[Source], keys: Keys = (), mode: Mode = Mode.ENFORCE) -> None:
         each = [_absolute(source) for source in sources]
-        self._asked = {"sources": each, "keys": [asdict(key) for key in keys]}
+        self._asked = {"sources": each, "keys": [asdict(key) for key in keys], "mode": mode.value}
         self._process: subprocess.Popen[bytes] | None = None
         self._pid = 0
         self._lock = threading.Lock()
@@ -169,7 +170,13 @@ class _Reader(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name} is no part of a bundle")
 
 
-_KNOWN = frozenset({("fumehood.errors", "Problem"), ("fumehood.model", "PolicyFacts")})
+_KNOWN = frozenset(
+    {
+        ("fumehood.errors", "Problem"),
+        ("fumehood.model", "PolicyFacts"),
+        ("fumehood.observe_mode", "Observing"),
+    }
+)
 
 
 def _answer(data: bytes) -> Bundle | tuple[str, tuple[Problem, ...]]:
@@ -185,7 +192,7 @@ def _answer(data: bytes) -> Bundle | tuple[str, tuple[Problem, ...]]:
 
 
 def serve() -> None:
-    """Answer on standard output for each line of sources and keys on standard input, until that ends."""
+    """Answer on standard output for each line of sources, keys and mode on standard input."""
     parsed = _Parsed()
     os.nice(10)  # calls go first
     gc.disable()  # syntax trees are large, have no cycles, and are kept
@@ -194,7 +201,8 @@ def serve() -> None:
         try:
             asked = json.loads(line)
             keys = tuple(BundleKey(**key) for key in asked["keys"])
-            said = load_bundle(asked["sources"], signed_by=keys, parse=parsed)
+            mode = Mode(asked["mode"])
+            said = load_bundle(asked["sources"], signed_by=keys, mode=mode, parse=parsed)
         except ConfigError as error:
             said = (str(error).partition("\n")[0], error.problems)
         except (FumehoodError, OSError) as error:

@@ -15,10 +15,12 @@ from typing import Protocol
 
 from fumehood.errors import ConfigError, FumehoodError, PdpError
 from fumehood.model import Decision, Pdp, PolicyFacts, PolicyInput
+from fumehood.observe_mode import Mode
 from fumehood.pdp import sources
 from fumehood.pdp.bundle import Bundle, load_bundle
 from fumehood.pdp.keys import Keys
 from fumehood.pdp.loading import Loader
+from fumehood.pdp.observing import told
 from fumehood.pdp.process import Worker
 from fumehood.pdp.workers import WorkerPdp
 
@@ -42,18 +44,26 @@ class Opened(Protocol):
 class ReloadablePdp:
     """A PDP whose bundle can be replaced. Thread-safe."""
 
-    def __init__(self, given: Sequence[Source], opened: Opened, *, signed_by: Keys = ()) -> None:
-        """*opened* opens a PDP for a bundle (see `open_pdp`); *signed_by* holds for what comes later, too.
+    def __init__(
+        self,
+        given: Sequence[Source],
+        opened: Opened,
+        *,
+        signed_by: Keys = (),
+        mode: Mode = Mode.ENFORCE,
+    ) -> None:
+        """*opened* opens a PDP for a bundle (see `open_pdp`); *signed_by* and *mode* hold for what comes
+        later, too.
 
         Raises:
             ConfigError: the policies cannot be used; and what *opened* raises.
         """
         self._given = tuple(given)
         self._opened = opened
-        self.bundle: Bundle = load_bundle(given, signed_by=signed_by)
+        self.bundle: Bundle = load_bundle(given, signed_by=signed_by, mode=mode)
         self._current = opened(self.bundle, spares=())
         self._replaced: tuple[Pdp, ...] = ()
-        self._loader = Loader(given, signed_by)
+        self._loader = Loader(given, signed_by, mode)
         self._lock = threading.Lock()  # one reload at a time
         self._swap = threading.Lock()
         self._pid = os.getpid()
@@ -120,7 +130,10 @@ class ReloadablePdp:
         retire = threading.Timer(GRACE_S, _retire, (weakref.ref(self), old))
         retire.daemon = True
         retire.start()
-        report("policy_reloaded", f"the policies are now {bundle.revision[:19]}…, before {before[:19]}…")
+        said = f"the policies are now {bundle.revision[:19]}…, before {before[:19]}…"
+        if bundle.observing is not None:
+            said += f"; {told(bundle.observing, bundle.marked)}"
+        report("policy_reloaded", said)
         return bundle.revision
 
     def _spares(self) -> list[Worker]:

@@ -46,6 +46,7 @@ class ThreadPdp:
                 index,
                 self._bundle.revision,
                 lambda number: engine.evaluate(index.names[number], body),
+                observing=self._bundle.observing,
             )
         except UnicodeDecodeError as error:
             raise PdpError(f"the input is not UTF-8: {error}", code="pdp_error") from error

@@ -74,6 +74,7 @@ class WorkerPdp:
             self._bundle.index,
             self._bundle.revision,
             lambda number: _value(self._ask(number, document.body)),
+            observing=self._bundle.observing,
         )
 
     def close(self) -> None:

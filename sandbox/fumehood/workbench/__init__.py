@@ -1,4 +1,5 @@
-"""The policy author's workbench: case tables, coverage, mutations, lint, and a first policy to begin with."""
+"""The policy author's workbench: a first policy, lint, case tables, coverage and mutations; what was decided,
+why, and what another policy would have decided."""
 
 from fumehood.workbench.run import Report, run_policy_tests
 

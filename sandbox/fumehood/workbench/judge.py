@@ -12,7 +12,7 @@ from fumehood.pdp import gate, sources
 from fumehood.pdp.answer import check_size, decide
 from fumehood.pdp.engine import Engine, EngineError
 from fumehood.pdp.expand import expanded
-from fumehood.pdp.index import Index, Split, entry_module
+from fumehood.pdp.index import Index, entry_module, whole
 from fumehood.pdp.syntax import Module
 from fumehood.workbench.answers import Answer, answer_of, failure_of
 from fumehood.workbench.cases import as_input
@@ -92,8 +92,7 @@ class EmbeddedJudge:
 def _files(verdict: gate.Verdict, instead: Mapping[str, str]) -> tuple[list[tuple[str, str]], Index]:
     """What the engine loads: the author's files whole, so that their lines keep their numbers."""
     shipped = [(file.name, file.text) for file in (*sources.library(), *sources.embedded_library())]
-    whole = Split(groups=(), members={}, rules={name: tuple(rules) for name, rules in verdict.rules.items()})
-    entry, index = entry_module(whole)
+    entry, index = entry_module(whole(verdict.rules))
     return [
         *shipped,
         *((m.file.path, _text(m, instead)) for m in verdict.modules),

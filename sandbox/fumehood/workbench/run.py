@@ -66,7 +66,7 @@ class _Run:
         self._verdict: gate.Verdict = gated(read)
         self._deciding = DecidingLines(self._verdict)
         self._wanted = pattern_of(only)
-        cases, problems = cases_of(read.files, tools_beside(read))
+        cases, problems = cases_of(read.files, tools_beside(read.files))
         if problems:
             raise ConfigError("the case tables cannot be read", problems=tuple(problems))
         self._cases = [case for case in cases if self._wanted.search(_name(case))]

@@ -22,7 +22,7 @@ from fumehood.canonical import parse as parse_json
 from fumehood.errors import BindError, ConfigError
 from fumehood.functions import tool_of
 from fumehood.model import ToolDefinition
-from fumehood.pdp import sources
+from fumehood.pdp.sources import PolicyFile
 
 __all__ = [
     "FILE_NAME",
@@ -116,13 +116,13 @@ def tools_from_text(text: str, file: str) -> tuple[ToolSchema, ...]:
     return tuple(_from_json(name, value, file) for name, value in sorted(tools.items()))
 
 
-def tools_beside(read: sources.Files) -> tuple[ToolSchema, ...]:
-    """The tools that `tools.json` files among the sources name.
+def tools_beside(given: Iterable[PolicyFile]) -> tuple[ToolSchema, ...]:
+    """The tools that the `tools.json` among the files of sources name.
 
     Raises:
         ConfigError: one of them is something else.
     """
-    files = [file for file in read.files if file.name.rpartition("/")[2] == FILE_NAME]
+    files = [file for file in given if file.name.rpartition("/")[2] == FILE_NAME]
     found = [tool for file in files for tool in tools_from_text(file.text, file.path)]
     return tuple({tool.name: tool for tool in found}.values())
 

@@ -15,6 +15,7 @@ __all__ = [
     "bound_by",
     "check_variables",
     "declared",
+    "evaluation_order",
     "function_name",
     "globals_of",
     "has_query",
@@ -212,6 +213,17 @@ class _Checker:
             if name in self._aliases:
                 message = f"the variable `{name}` hides what `{name}` means in this file"
                 yield self._module.problem(start, message, "Give the variable another name.")
+
+
+def evaluation_order(statements: Statements, known: Names) -> list[Node]:
+    """*statements* as they stand, but each after those that give it the variables that it needs."""
+    waiting, bound, ordered = list(statements), known, list[Node]()
+    while waiting:
+        ready = next((s for s in waiting if not list(_needs(s, bound))), waiting[0])
+        waiting.remove(ready)
+        ordered.append(ready)
+        bound |= bound_by([ready], known)
+    return ordered
 
 
 def _declares(statement: Node) -> Pairs:

@@ -53,7 +53,7 @@ def check_policies(
     binary = find_opa(opa)
     verdict = gate.inspect(read)
     own = _own(read)
-    tools = tools or tools_beside(read)
+    tools = tools or tools_beside(read.files)
     findings = [error("load-gate", problem) for problem in verdict.problems]
     findings += check_unfinished([file for file in read.files if file.path in own])
     findings += [error("case-table", problem) for problem in cases_of(read.files, tools)[1]]

@@ -1,0 +1,71 @@
+"""`fumehood policy bench`: how long the policies take to decide."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fumehood.cli.output import echo_json, json_option, print_table
+from fumehood.cli.policy_sources import sources_argument
+
+if TYPE_CHECKING:
+    from fumehood.workbench.bench import Timing
+
+__all__ = ["bench"]
+
+
+@click.command()
+@sources_argument
+@click.option(
+    "-i",
+    "--input",
+    "inputs",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A JSON file with one call or a list of them, or a case table (*_cases.yaml). May be repeated.",
+)
+@click.option("--pdp", "url", metavar="URL", help="An OPA server to ask as well.")
+@click.option(
+    "-n",
+    "count",
+    type=click.IntRange(1, 1_000_000),
+    default=1000,
+    show_default=True,
+    help="Decisions a case.",
+)
+@json_option
+def bench(
+    *, sources: tuple[str, ...], inputs: tuple[Path, ...], url: str | None, count: int, as_json: bool
+) -> None:
+    """Time how long SOURCES (folders, or names of packs; default ./policies) take to decide each call.
+
+    Calls are written as for `fumehood policy eval`, or are the rows of case tables: without -i of those among
+    SOURCES. Each is decided in a thread, in a confined worker, and with --pdp at an OPA server; times are of
+    one call after another, p50 and p99.
+
+    Exit code: 0 measured, 2 a call is not understood or none is given, 3 the policies or the server cannot be
+    used, 4 no worker can be confined here.
+    """
+    from fumehood.pdp import load_bundle
+    from fumehood.workbench.bench import bench as run
+    from fumehood.workbench.bench import calls_in, rows_of
+
+    given = sources or ("./policies",)
+    cases = [case for path in inputs for case in calls_in(path)] if inputs else rows_of(given)
+    if not cases:
+        raise click.UsageError("no calls to decide; name a file with -i, or write a case table")
+    bundle = load_bundle(given)
+    rows = list(run(bundle, cases, count=count, url=url))
+    if as_json:
+        echo_json({"revision": bundle.revision, "timings": [dataclasses.asdict(row) for row in rows]})
+    else:
+        _print(rows)
+
+
+def _print(rows: list[Timing]) -> None:
+    headers = ("ENGINE", "P50", "P99", "ANSWER", "CASE")
+    cells = [(r.engine, f"{r.p50_us:.0f} µs", f"{r.p99_us:.0f} µs", r.answer, r.case) for r in rows]
+    print_table(headers, cells)

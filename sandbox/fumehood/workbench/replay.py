@@ -1,0 +1,180 @@
+"""Recorded calls, decided again: is what was decided then wider, tighter or the same now?
+
+A recorded decision has its policy input beside it, with the time of then in it, and a policy that passes
+the gate can read no clock and no dice: so the same policies decide the same again. What cannot be told
+is said to be so: a rule may read what was redacted before it was written, limits are counted by the guard
+and not by the policies, and what was stopped by an operator was never up to them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+
+from fumehood.canonical import JSON
+from fumehood.errors import LedgerError, PdpError
+from fumehood.ledger import Event, names
+from fumehood.ledger.rows import decision_json
+from fumehood.model import Decision, Effect, Pdp, Phase, PolicyInput, Reason, understood
+from fumehood.redaction import MARK
+from fumehood.workbench.reads import Path, Reads, missing_in, pointer_of
+
+__all__ = ["Answer", "Change", "Difference", "Level", "Replayer", "answer_of", "compare"]
+
+_MARK = MARK.encode()
+_LIMIT, _STOP = "limit_exceeded", "stopped"
+
+
+class Level(StrEnum):
+    """How far a call gets by itself."""
+
+    DENY = "deny"
+    ASK = "ask"
+    PERMIT = "permit"
+
+
+class Change(StrEnum):
+    WIDENED = "widened"
+    TIGHTENED = "tightened"
+    OBLIGATIONS = "obligations"  # the same level, with other limits, confinement, redaction or questions
+    SAME = "same"
+    UNSURE = "cannot tell"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was decided: `reasons` are codes and texts, `obligations` JSON without the rule that asked."""
+
+    level: Level
+    codes: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    obligations: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    revision: str = ""
+
+    @property
+    def has_limits(self) -> bool:
+        """True if the guard would count this call."""
+        return any('"type":"limit"' in o for o in self.obligations)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One call that was decided again. `why` says what cannot be told, or in what the obligations differ."""
+
+    seq: int
+    tool: str
+    agent: str
+    change: Change
+    before: Answer
+    after: Answer
+    why: str = ""
+
+    @property
+    def is_permitted(self) -> bool:
+        """True if what was denied or asked would now run by itself."""
+        return self.change is Change.WIDENED and self.after.level is Level.PERMIT
+
+
+_RANK = {Level.DENY: 0, Level.ASK: 1, Level.PERMIT: 2}
+_encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+
+
+def answer_of(said: Mapping[str, Any]) -> Answer:
+    """The answer in a trace event's attributes, or in what a decision is written as."""
+    reasons, obligations = said[names.REASONS], said[names.OBLIGATIONS]
+    is_permit = said[names.EFFECT] == Effect.PERMIT.value
+    asks = any(o.get("type") == "approve" for o in obligations)
+    return Answer(
+        (Level.ASK if asks else Level.PERMIT) if is_permit else Level.DENY,
+        tuple(r["code"] for r in reasons),
+        tuple(r["text"] for r in reasons),
+        tuple(sorted({_encode({k: v for k, v in o.items() if k != "rule"}) for o in obligations})),
+        tuple(said[names.RULES]),
+        said[names.POLICY_REVISION],
+    )
+
+
+def compare(before: Answer, after: Answer, unknown: frozenset[Path] = frozenset()) -> tuple[Change, str]:
+    """How *after* differs from *before*, where *unknown* parts of the input may matter; and why not told."""
+    is_up_to_guard = bool({_STOP, _LIMIT} & set(before.codes))
+    if before.revision == after.revision and (unknown or is_up_to_guard):
+        return Change.SAME, ""  # the same policies say the same of the same input
+    if unknown:
+        return (
+            Change.UNSURE,
+            f"a rule may read {', '.join(sorted(map(pointer_of, unknown)))}, not recorded whole",
+        )
+    if after.level is Level.DENY and before.level is Level.DENY:
+        return Change.SAME, ""
+    if _STOP in before.codes:
+        return Change.UNSURE, "an operator had stopped the run; what the policies said is not recorded"
+    if _LIMIT in before.codes and after.has_limits:
+        return Change.UNSURE, "a limit was reached then; limits are counted by the guard, not by the policies"
+    if _RANK[after.level] != _RANK[before.level]:
+        is_wider = _RANK[after.level] > _RANK[before.level]
+        return (Change.WIDENED if is_wider else Change.TIGHTENED), ""
+    if after.obligations == before.obligations:
+        return Change.SAME, ""
+    gone = [o for o in before.obligations if o not in after.obligations]
+    new = [o for o in after.obligations if o not in before.obligations]
+    return Change.OBLIGATIONS, "; ".join([*(f"no longer {o}" for o in gone), *(f"now {o}" for o in new)])
+
+
+@lru_cache(maxsize=4096)
+def _answer(decision: Decision) -> Answer:
+    return answer_of(json.loads(f"{{{decision_json(decision)}}}"))
+
+
+class Replayer:
+    """Decides recorded calls again. For one thread."""
+
+    def __init__(self, pdp: Pdp, reads: Reads) -> None:
+        self._pdp = pdp
+        self._reads = reads
+
+    def decide(self, event: Event, document: bytes) -> Difference | None:
+        """The call of a recorded decision, decided anew; None for a second decision about the same call.
+
+        Raises:
+            LedgerError: what is recorded is no decision.
+        """
+        try:
+            return self._difference(event, document)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            text = f"event {event.seq} holds no decision that can be read: {type(error).__name__}: {error}"
+            raise LedgerError(text, code="ledger_corrupt") from error
+
+    def _difference(self, event: Event, document: bytes) -> Difference | None:
+        said = json.loads(event.attributes)
+        before = answer_of(said.get(names.OBSERVED) or said)
+        if before.codes == ("decision_changed",):
+            return None
+        content = json.loads(document)
+        phase = Phase(content["action"]["name"])
+        after = _answer(self._decided(phase, event.tool, document, content))
+        missing = missing_in(content, is_marked=_MARK in document)
+        unknown = self._reads.may_matter(phase, event.tool, missing) if missing else missing
+        change, why = compare(before, after, unknown)
+        return Difference(event.seq, event.tool, event.agent, change, before, after, why)
+
+    def _decided(self, phase: Phase, tool: str, document: bytes, content: JSON) -> Decision:
+        """As the flow does: errors are denials, and what cannot be confined is one, too."""
+        try:
+            decision = understood(self._pdp.evaluate(PolicyInput(phase, tool, document)))
+        except PdpError as error:
+            revision = self._pdp.facts.revision
+            return Decision.deny(error.code, "the policy engine gave no usable answer", revision=revision)
+        if decision.confinements and not _is_confined(content):
+            reason = Reason("cannot_confine", "this tool runs in the agent's own process")
+            return decision.refused(reason)
+        return decision
+
+
+def _is_confined(content: Any) -> bool:
+    runs = content.get("resource", {}).get("properties", {}).get("runs")
+    return bool(runs == "confined")

@@ -1,0 +1,223 @@
+"""Replays a ledger, in several processes where it is large, and sums up what changed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, cast
+
+from fumehood.errors import FumehoodError
+from fumehood.ledger import Event, Ledger, open_ledger
+from fumehood.pdp import Bundle, load_bundle, open_pdp
+from fumehood.pdp.sources import Source
+from fumehood.pdp.syntax import Module
+from fumehood.workbench.explain import policy_modules
+from fumehood.workbench.reads import Reads
+from fumehood.workbench.replay import Answer, Change, Difference, Replayer
+
+__all__ = ["Group", "Summary", "Wanted", "replay"]
+
+_CHUNK = 1000  # decisions in one reading
+_SPAN = 4000  # event numbers for one task of a process
+_WORTH_IT = 6000  # events from which a second process pays for its start
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which decisions of which ledger; None is all."""
+
+    ledger: str
+    session: str | None = None
+    agent: str | None = None
+
+
+@dataclass(slots=True)
+class Group:
+    """Calls of one tool that changed in the same way. `seqs` are the first of them."""
+
+    change: Change
+    tool: str
+    before: Answer
+    after: Answer
+    why: str = ""
+    count: int = 0
+    seqs: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Summary:
+    """`counts` by change; `permitted` calls were denied or asked and would now run by themselves."""
+
+    revision: str = ""
+    calls: int = 0
+    permitted: int = 0
+    counts: Counter[Change] = field(default_factory=Counter)
+    groups: list[Group] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What one task found. Groups are kept by what makes them one."""
+
+    examples: int
+    counts: Counter[Change] = field(default_factory=Counter)
+    permitted: int = 0
+    groups: dict[tuple[object, ...], Group] = field(default_factory=dict)
+
+    def add(self, found: Difference) -> None:
+        self.counts[found.change] += 1
+        self.permitted += found.is_permitted
+        if found.change is not Change.SAME:
+            group = Group(found.change, found.tool, found.before, found.after, found.why, 1, [found.seq])
+            self.take(group)
+
+    def take(self, group: Group) -> None:
+        """Add *group* to the one that is like it."""
+        key = (group.change, group.tool, group.why, *_what(group.before), *_what(group.after))
+        known = self.groups.setdefault(
+            key, Group(group.change, group.tool, group.before, group.after, group.why)
+        )
+        known.count += group.count
+        known.seqs = [*known.seqs, *group.seqs][: self.examples]
+
+    def join(self, other: _Tally) -> None:
+        self.counts += other.counts
+        self.permitted += other.permitted
+        for group in other.groups.values():
+            self.take(group)
+
+
+def replay(
+    given: Sequence[Source], wanted: Wanted, *, processes: int | None = None, examples: int = 5
+) -> Summary:
+    """Decide the recorded calls of a ledger again, by the policies in *given*.
+
+    *processes*: how many (None: one for each processor that this process may use, at most 8); a small
+    ledger is read in this one.
+
+    Raises:
+        ConfigError: the policies cannot be used.
+        LedgerError: the ledger cannot be used.
+    """
+    bundle, modules = load_bundle(given), policy_modules(given)
+    last = _last(wanted.ledger)
+    count = min(8, len(os.sched_getaffinity(0))) if processes is None else processes
+    tally = _Tally(examples)
+    if count < 2 or (last < _WORTH_IT and processes is None):
+        task = _Task(bundle, modules, wanted, examples)
+        try:
+            tally.join(task.run(0, last))
+        finally:
+            task.close()
+    else:
+        spans = [(after, min(after + _SPAN, last)) for after in range(0, last, _SPAN)]
+        start = (bundle, modules, wanted, examples)
+        for found in _in_processes(count, start, spans):
+            tally.join(found)
+    order = list(Change)
+    groups = sorted(tally.groups.values(), key=lambda g: (order.index(g.change), -g.count, g.tool, g.seqs))
+    calls = sum(tally.counts.values())
+    return Summary(bundle.revision, calls, tally.permitted, tally.counts, groups)
+
+
+def _in_processes(count: int, start: tuple[Any, ...], spans: Sequence[tuple[int, int]]) -> Iterator[_Tally]:
+    """What *count* processes find, each in its share of the *spans*; none outlives this."""
+    context = get_context("spawn")
+    workers: list[BaseProcess] = []
+    ends: list[Connection] = []
+    try:
+        for n in range(count):
+            mine, theirs = context.Pipe(duplex=False)
+            ends.append(mine)
+            begun = context.Process(target=_work, args=(theirs, spans[n::count], *start), daemon=True)
+            begun.start()
+            workers.append(begun)
+            theirs.close()
+        for end in ends:
+            yield _received(end)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.join()
+        for end in ends:
+            end.close()
+
+
+def _received(end: Connection) -> _Tally:
+    try:
+        found = end.recv()
+    except EOFError as error:
+        text = "a process that replayed was ended from outside (out of memory?); try --processes 1"
+        raise FumehoodError(text) from error
+    if isinstance(found, BaseException):
+        raise found
+    return cast("_Tally", found)
+
+
+def _work(end: Connection, spans: Sequence[tuple[int, int]], *start: Any) -> None:
+    """One of the processes: sends what it found, or the error that it met."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for this one
+    parent = parent_process()
+    try:
+        task = _Task(*start)
+        tally = _Tally(task.examples)
+        for span in spans:
+            tally.join(task.run(*span))
+            if parent is not None and not parent.is_alive():
+                return
+        end.send(tally)
+    except FumehoodError as error:
+        end.send(error)
+
+
+def _what(answer: Answer) -> tuple[object, ...]:
+    return (answer.level, answer.codes, answer.reasons, answer.obligations, answer.rules)
+
+
+def _last(path: str) -> int:
+    book = open_ledger(path, create=False, readonly=True)
+    try:
+        events = book.last_events(1)
+    finally:
+        book.close()
+    return events[-1].seq if events else 0
+
+
+class _Task:
+    """One process's part: an engine and a reader."""
+
+    def __init__(self, bundle: Bundle, modules: tuple[Module, ...], wanted: Wanted, examples: int) -> None:
+        self._replayer = Replayer(open_pdp(bundle, isolation="thread"), Reads(modules))
+        self._wanted, self.examples = wanted, examples
+        self._book = open_ledger(wanted.ledger, create=False, readonly=True)
+
+    def run(self, after: int, until: int) -> _Tally:
+        """Events *after* … *until*, the latter included."""
+        tally = _Tally(self.examples)
+        for event_and_input in _decisions(self._book, self._wanted, after, until):
+            found = self._replayer.decide(*event_and_input)
+            if found is not None:
+                tally.add(found)
+        return tally
+
+    def close(self) -> None:
+        """Close the ledger."""
+        self._book.close()
+
+
+def _decisions(book: Ledger, wanted: Wanted, after: int, until: int) -> Iterator[tuple[Event, bytes]]:
+    while after < until:
+        page = book.decisions(after, limit=_CHUNK, session=wanted.session, agent=wanted.agent)
+        for event, document in page:
+            if event.seq > until:
+                return
+            yield event, document
+        if not page:
+            return
+        after = page[-1][0].seq
