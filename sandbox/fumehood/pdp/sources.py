@@ -107,18 +107,18 @@ def stamp(sources: Sequence[Source]) -> Stamp:
     found: list[tuple[str, int, int, int]] = []
     for source in sources:
         try:
-            root = _root(source)
-        except ConfigError:
-            found.append((os.fspath(source), 0, 0, 0))
-            continue
-        for path in _walk(root):
-            try:
-                about = path.stat()
-            except OSError:
-                found.append((str(path), 0, 0, 0))
-            else:
-                found.append((str(path), about.st_mtime_ns, about.st_size, about.st_ino))
+            found += map(_stamp_of, _walk(_root(source)))
+        except ConfigError:  # no folder: a file, or nothing any more
+            found.append(_stamp_of(Path(source)))
     return tuple(found)
+
+
+def _stamp_of(path: Path) -> tuple[str, int, int, int]:
+    try:
+        about = path.stat()
+    except OSError:
+        return str(path), 0, 0, 0
+    return str(path), about.st_mtime_ns, about.st_size, about.st_ino
 
 
 def _packs() -> str:
