@@ -230,6 +230,38 @@ BAD = [
     after("some_unused", "_t if { some x; input.a }", "`x` is declared and never used", column=14),
     after("union_first", '_t if { _s | {"a"} == input.l }\n_s contains "b"', "set comprehension to OPA"),
     after("value_alone", "_t if { input.a, input.b }", "this value stands alone"),
+    after("object_pattern", '_t if { {"a": x} = call.args.o; x == 1 }', "wants exactly these keys", column=9),
+    after(
+        "object_pattern_declared",
+        '_t if { {"a": x} := call.args.o; x == 1 }',
+        "wants exactly these keys",
+        column=9,
+    ),
+    after(
+        "object_pattern_right",
+        '_t if { call.args.o = {"a": x}; x == 1 }',
+        "wants exactly these keys",
+        column=23,
+    ),
+    after(
+        "object_pattern_inside",
+        '_t if { [y, {"b": x}] := call.args.l; x == y }',
+        "wants exactly these keys",
+        column=13,
+    ),
+    after(
+        "object_pattern_some",
+        '_t if { some {"a": x} in call.args.l; x == 1 }',
+        "wants exactly these keys",
+        column=14,
+    ),
+    after("object_pattern_argument", '_f({"a": x}) if x == 1', "wants exactly these keys", column=4),
+    after(
+        "object_pattern_walk",
+        '_t if { walk(call.args, [_, {"a": x}]); x == 1 }',
+        "wants exactly these keys",
+        column=29,
+    ),
     after("trial_type", '_t if abs("text") == 1', "expects numeric argument", column=12),
     after("trial_conflict", "_t := 1\n\n_t := 2", "the policy engine refuses it", line=3),
     after(
@@ -399,7 +431,8 @@ GOOD = {
     "wildcard": HEAD + 'permit if call.args.l[_] == "b"\n',
     "else": HEAD + '_f := 1 if { call.tool == "b" } else := 2\npermit if _f == 1\n',
     "function": HEAD + "_f(x) := y if { y := x + 1 }\npermit if _f(call.args.n) == 2\n",
-    "pattern": HEAD + '_f if { [a, {"b": b}] := call.args.l; a == b }\n',
+    "pattern": HEAD
+    + '_f if { [a, [b, 3]] := call.args.l; a == b }\n_g := x if x := {"a": call.tool}\n_h if {"a": 1} == call.args.o\n',
     "unify": HEAD + "_f if { [a, b] = call.args.l; a == b }\n",
     "walk": HEAD + "_f if { walk(call.args, [steps, value]); count(steps) > 3; value == 1 }\n",
     "names_of_their_own": HEAD
