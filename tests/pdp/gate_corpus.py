@@ -232,6 +232,12 @@ BAD = [
     after("value_alone", "_t if { input.a, input.b }", "this value stands alone"),
     after("object_pattern", '_t if { {"a": x} = call.args.o; x == 1 }', "wants exactly these keys", column=9),
     after(
+        "object_pattern_of_two",
+        '_t if { {"a": x, "k": y} = call.args.o; x == y }',
+        "wants exactly these keys",
+        column=9,
+    ),
+    after(
         "object_pattern_declared",
         '_t if { {"a": x} := call.args.o; x == 1 }',
         "wants exactly these keys",
@@ -431,8 +437,8 @@ GOOD = {
     "wildcard": HEAD + 'permit if call.args.l[_] == "b"\n',
     "else": HEAD + '_f := 1 if { call.tool == "b" } else := 2\npermit if _f == 1\n',
     "function": HEAD + "_f(x) := y if { y := x + 1 }\npermit if _f(call.args.n) == 2\n",
-    "pattern": HEAD
-    + '_f if { [a, [b, 3]] := call.args.l; a == b }\n_g := x if x := {"a": call.tool}\n_h if {"a": 1} == call.args.o\n',
+    "pattern": HEAD + '_f if { [a, [b, 3]] := call.args.l; a == b }\n_g := x if x := {"a": call.tool}\n',
+    "object_compared": HEAD + '_h if {"a": 1} == call.args.o\n',
     "unify": HEAD + "_f if { [a, b] = call.args.l; a == b }\n",
     "walk": HEAD + "_f if { walk(call.args, [steps, value]); count(steps) > 3; value == 1 }\n",
     "names_of_their_own": HEAD
