@@ -187,7 +187,7 @@ def _answer(data: bytes) -> Bundle | tuple[str, tuple[Problem, ...]]:
 def serve() -> None:
     """Answer on standard output for each line of sources and keys on standard input, until that ends."""
     parsed = _Parsed()
-    os.nice(10)  # calls go first
+    os.nice(5)  # calls go first
     gc.disable()  # syntax trees are large, have no cycles, and are kept
     for line in sys.stdin.buffer:
         said: object
