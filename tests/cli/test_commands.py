@@ -292,7 +292,7 @@ def test_hostile_bytes_reach_no_terminal(fumehood: Shell, ledger: SqliteLedger) 
 
 
 def test_a_megabyte_of_hostile_arguments_reaches_no_terminal(fumehood: Shell, ledger: SqliteLedger) -> None:
-    call = a_call({"big": EVIL * 25_000})
+    call = a_call({"big": EVIL * 20_000})
     assert len(call.args) > 1_000_000
     approval = asked(ledger, call)
     assert_plain(fumehood, "approvals", "show", approval.id)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from fumehood.canonical import JSON
 from fumehood.errors import ConfigError, PdpError
-from fumehood.model import Decision, Pdp, PolicyInput
+from fumehood.model import Decision, Pdp, PolicyInput, Unknown
 from fumehood.pdp import Bundle, open_pdp
 
 #: Ids of docs/engine-differences.md.
@@ -61,7 +61,10 @@ def listed(here: Decision | str, there: Decision | str) -> str:
 def plain(decision: Decision) -> Decision:
     """*decision* without the texts that only people read."""
     reasons = {replace(reason, detail=None) for reason in decision.reasons}
-    return replace(decision, reasons=tuple(sorted(reasons, key=repr)))
+    odd = {replace(o, body="") if isinstance(o, Unknown) else o for o in decision.obligations}
+    return replace(
+        decision, reasons=tuple(sorted(reasons, key=repr)), obligations=tuple(sorted(odd, key=repr))
+    )
 
 
 def said(pdp: Pdp, asked: PolicyInput) -> Decision | str:

@@ -25,13 +25,21 @@ from fumehood.pdp.syntax import Module, module_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "engine-differences.md"
 HEAD = 'package policies.x\n\nimport data.fumehood.call\n\npermit if call.tool == "pay"\n\n'
-ARGS: Mapping[str, JSON] = {"o": {"a": 1}, "n": 1234567.5, "t": "é", "l": ["a"], "big": "é😀"}
+ARGS: Mapping[str, JSON] = {
+    "o": {"a": 1},
+    "n": 1234567.5,
+    "t": "é",
+    "l": ["a"],
+    "big": "é😀",
+    "two": {"k": 1, "z": 2},
+}
 
 # id → a rule `_v` that the engines answer differently, and what the gate says of it
 STOPPED = {
     "not-undefined": ('_v if not startswith(call.args.nope, "a")', "which may be undefined"),
     "in-as-value": ('_v := "a" in call.args.nope', "is used as a value"),
     "every-match": ("_v if { every e in [1] { e = 2 } }", "of `every` is matched"),
+    "object-pattern": ('_v if { {"k": x} = call.args.two; x == 1 }', "wants exactly these keys"),
     "object-set-order": ("_v if call.args.o < {1}", "a set is less than an object"),
     "printed-text": ('_v := sprintf("%v", [call.args.n])', "must decide nothing"),
     "format": ('_v := sprintf("%d", [call.args.n])', "constant format of %v"),

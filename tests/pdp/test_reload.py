@@ -25,6 +25,7 @@ from fumehood.model import Phase, PolicyInput
 from fumehood.pdp import load_bundle, open_pdp, reload
 from fumehood.pdp.loading import Loader, _Reader
 from fumehood.pdp.reload import ReloadablePdp
+from fumehood.pdp.sources import stamp
 from fumehood.pdp.workers import WorkerPdp
 from fumehood.testing import guarded
 
@@ -378,3 +379,25 @@ def test_document_of_the_guard_names_its_revision(tmp_path: Path) -> None:
         guard.pdp.evaluate = spy  # type: ignore[method-assign,assignment]
         guard.call("read", {}, run=lambda: "ok")
         assert {d.revision for d in seen if d.phase is Phase.EXECUTE_TOOL} == {guard.bundle.revision}
+
+
+def test_stamp_changes_with_whatever_a_bundle_is_made_of(tmp_path: Path) -> None:
+    folder = policies(tmp_path, READ)
+    seen = [stamp([folder])]
+    (folder / "y.rego").write_text("# more\n")
+    seen.append(stamp([folder]))
+    (folder / "y.rego").write_text("# even more\n")
+    seen.append(stamp([folder]))
+    (folder / "data.json").write_text("{}")
+    seen.append(stamp([folder]))
+    (folder / "y.rego").unlink()
+    seen.append(stamp([folder]))
+    (folder / "readme.txt").write_text("no policy")
+    (folder / ".hidden.rego").write_text("no policy")
+    assert stamp([folder]) == seen[-1]
+    folder.rename(tmp_path / "gone")
+    seen.append(stamp([folder]))
+    (tmp_path / "policies").write_text("a file")
+    seen.append(stamp([folder]))
+    assert len(set(seen)) == len(seen)
+    assert stamp(["refund"]) == stamp(["refund"]) != ()

@@ -194,7 +194,7 @@ def _answer(data: bytes) -> Bundle | tuple[str, tuple[Problem, ...]]:
 def serve() -> None:
     """Answer on standard output for each line of sources, keys and mode on standard input."""
     parsed = _Parsed()
-    os.nice(10)  # calls go first
+    os.nice(5)  # calls go first
     gc.disable()  # syntax trees are large, have no cycles, and are kept
     for line in sys.stdin.buffer:
         said: object

@@ -127,17 +127,9 @@ def stamp(sources: Sequence[Source]) -> Stamp:
     found: list[tuple[str, int, int, int]] = []
     for source in sources:
         try:
-            root = _root(source)
-        except ConfigError:
-            found.append((os.fspath(source), 0, 0, 0))
-            continue
-        for path in _watched(root):
-            try:
-                about = path.stat()
-            except OSError:
-                found.append((str(path), 0, 0, 0))
-            else:
-                found.append((str(path), about.st_mtime_ns, about.st_size, about.st_ino))
+            found += map(_stamp_of, _watched(_root(source)))
+        except ConfigError:  # nothing any more
+            found.append(_stamp_of(Path(source)))
     return tuple(found)
 
 
@@ -146,6 +138,14 @@ def _watched(root: Path) -> Iterable[Path]:
     return (
         (root,) if root.is_file() else (*_walk(root), *(p for p in map(root.joinpath, _ASIDE) if p.exists()))
     )
+
+
+def _stamp_of(path: Path) -> tuple[str, int, int, int]:
+    try:
+        about = path.stat()
+    except OSError:
+        return str(path), 0, 0, 0
+    return str(path), about.st_mtime_ns, about.st_size, about.st_ino
 
 
 def _packs() -> str:

@@ -20,6 +20,7 @@ from fumehood.pdp.gate.items import check_items
 from fumehood.pdp.gate.names import check_names
 from fumehood.pdp.gate.negation import check_negation
 from fumehood.pdp.gate.order import check_order
+from fumehood.pdp.gate.patterns import check_patterns
 from fumehood.pdp.gate.refs import check_references
 from fumehood.pdp.gate.scope import check_variables
 from fumehood.pdp.gate.texts import check_texts
@@ -39,6 +40,7 @@ _CHECKS: Sequence[Sequence[Callable[[Context], Iterator[Problem]]]] = (
         check_variables,
         check_negation,
         check_every,
+        check_patterns,
         check_order,
         check_heads,
         check_recursion,
