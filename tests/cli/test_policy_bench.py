@@ -46,7 +46,12 @@ def test_without_calls_it_is_a_usage_error() -> None:
     assert run("refund").exit_code == 2
 
 
-TABLE = "cases:\n  - name: small\n    input: {tool: issue_refund, args: {amount_usd: 5}}\n    expect: {effect: deny}\n"
+TABLE = """
+cases:
+  - name: small
+    input: {tool: issue_refund, args: {amount_usd: 5}}
+    expect: {effect: deny}
+"""
 
 
 def test_rows_of_case_tables_are_calls(tmp_path: Path) -> None:

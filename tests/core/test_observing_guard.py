@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from fumehood import ConfigError, Denied, Guard, Withheld
 from fumehood.cli.root import root
 from fumehood.ledger import StopScope, names
+from fumehood.testing import guarded
 
 SHOP = """
 package policies.shop
@@ -44,6 +45,7 @@ import data.fumehood.call
 
 permit if call.tool in {"look", "pay"}
 """
+LIMIT = '\nlimit contains {"key": "pay", "max": 1, "per_s": 3600} if call.tool == "pay"\n'
 MARK = "# METADATA\n# title: x\n# custom:\n#   mode: observe\n"
 
 
@@ -188,6 +190,35 @@ def test_trace_says_what_would_have_been(guards: Any) -> None:
     assert lines[4] == "OBSERVED: permit"
     assert lines[6].startswith("OBSERVED, not enforced: limit: a limit is reached")
     assert lines[9].endswith("OBSERVED, not enforced: withhold: not for you")
+
+
+def test_what_was_observed_is_recorded_of_a_call_that_was_stopped_all_the_same(guards: Any) -> None:
+    guard = guards("observe-packages", shop=MARK + SHOP.lstrip(), base=BASE + LIMIT)
+    _call(guard, "pay")
+    for code in ("limit_exceeded", "stopped"):
+        with pytest.raises(Denied) as denied:
+            _call(guard, "pay")
+        assert denied.value.code == code
+        said = json.loads([e for e in guard.ledger.events() if e.kind == "decision"][-1].attributes)
+        observed = said[names.OBSERVED]
+        assert observed["would"] is None
+        assert [r["text"] for r in observed[names.REASONS]] == ["never pay"]
+        guard.ledger.stop(StopScope.AGENT, "bot", by="carol")
+
+
+def test_reload_keeps_observing_and_says_so(guards: Any, tmp_path: Path) -> None:
+    guard = guards("observe", shop=SHOP)
+    folder(tmp_path / "p", shop=SHOP + "# changed\n")
+    guard.reload()
+    assert _call(guard, "pay") == "done"
+    guard.ledger.flush()
+    (event,) = [e for e in guard.ledger.events() if e.kind == "policy_reloaded"]
+    assert "OBSERVING" in event.summary
+
+
+def test_guard_of_a_test_can_observe(tmp_path: Path) -> None:
+    with guarded(folder(tmp_path / "p", shop=SHOP), folder=tmp_path, mode="observe") as guard:
+        assert _call(guard, "pay") == "done"
 
 
 def test_observed_limits_take_no_room_from_those_that_hold(guards: Any, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from fumehood import Denied, Guard
 from fumehood.approval import Approval
 from fumehood.errors import ConfigError, PdpError
 from fumehood.model import Phase, PolicyInput
+from fumehood.observe_mode import Mode, Observing
 from fumehood.pdp import load_bundle, open_pdp, reload
 from fumehood.pdp.loading import Loader, _Reader
 from fumehood.pdp.reload import ReloadablePdp
@@ -40,8 +41,8 @@ def policies(folder: Path, text: str) -> Path:
 
 
 @contextlib.contextmanager
-def opened(folder: Path, isolation: str = "thread") -> Iterator[ReloadablePdp]:
-    pdp = ReloadablePdp([folder], partial(open_pdp, isolation=isolation))
+def opened(folder: Path, isolation: str = "thread", mode: Mode = Mode.ENFORCE) -> Iterator[ReloadablePdp]:
+    pdp = ReloadablePdp([folder], partial(open_pdp, isolation=isolation), mode=mode)
     try:
         yield pdp
     finally:
@@ -69,6 +70,39 @@ def test_changed_policies_decide_from_the_next_call_on(isolation: str, tmp_path:
         after = [pdp.evaluate(asked(tool)) for tool in ("read", "write")]
         assert [d.is_permit for d in after] == [False, True]
         assert {d.revision for d in after} == {revision}
+
+
+MARK = "# METADATA\n# custom:\n#   mode: observe\n"
+REFUSE = HEAD.replace("policies.x", "policies.y") + 'deny contains "no" if call.tool == "read"\n'
+
+
+@pytest.mark.parametrize("isolation", ["thread", "worker"])
+def test_observed_policies_are_only_observed_after_a_reload_too(isolation: str, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "policies", x=READ, y=MARK + REFUSE)
+    told: list[str] = []
+    with opened(folder, isolation, Mode.OBSERVE_PACKAGES) as pdp:
+        for text, observing in ((MARK + REFUSE + "# 1\n", {"y"}), (REFUSE, set()), (MARK + REFUSE, {"y"})):
+            folder_of(folder, y=text)
+            pdp.reload(lambda kind, summary: told.append(summary))
+            decision = pdp.evaluate(asked("read"))
+            assert pdp.bundle.observing == Observing(frozenset(observing))
+            assert decision.is_permit is bool(observing)
+            assert decision.observed is not None
+            assert not decision.observed.is_permit
+        folder_of(folder, x=MARK + READ)
+        with pytest.raises(ConfigError, match="nothing would be permitted"):
+            pdp.reload()
+        assert pdp.evaluate(asked("read")).is_permit
+    assert ["OBSERVING policies.y" in line for line in told] == [True, False, True]
+
+
+def test_reload_of_what_is_enforced_enforces(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "policies", x=READ)
+    with opened(folder) as pdp:
+        folder_of(folder, x=MARK + READ, y=MARK + REFUSE)
+        pdp.reload()
+        assert pdp.bundle.observing is None
+        assert not pdp.evaluate(asked("read")).is_permit
 
 
 def test_nothing_happens_where_nothing_changed(tmp_path: Path) -> None:
@@ -136,8 +170,13 @@ def test_document_that_may_lack_something_is_an_error_and_never_a_guess(
         assert pdp.evaluate(made_for_old).revision == pdp.facts.revision
 
 
+def own_children() -> set[int]:
+    return set(map(int, Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()))
+
+
 def test_replaced_workers_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reload, "GRACE_S", 0.05)
+    before = own_children()  # workers of earlier tests
     with opened(policies(tmp_path, READ), "worker") as pdp:
         assert isinstance(pdp._current, WorkerPdp)
         old = pdp._current
@@ -149,9 +188,10 @@ def test_replaced_workers_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(ConfigError):
             pdp.reload()
         children = set(pdp._current.pids()) | {pdp._loader._process.pid}  # type: ignore[union-attr]
-        own = set(map(int, Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()))
         assert not {
-            pid for pid in own - children if b"worker.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            pid
+            for pid in own_children() - children - before
+            if b"worker.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
         }
 
 
@@ -228,6 +268,16 @@ def test_bundle_comes_back_as_it_is_here(tmp_path: Path) -> None:
     loader = Loader(["refund", policies(tmp_path, READ)])
     try:
         assert loader.load() == loader.load() == load_bundle(["refund", tmp_path / "policies"])
+    finally:
+        loader.close()
+
+
+@pytest.mark.parametrize("mode", [Mode.OBSERVE, Mode.OBSERVE_PACKAGES])
+def test_observed_bundle_comes_back_as_it_is_here(mode: Mode, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "policies", x=READ, y=MARK + REFUSE)
+    loader = Loader([folder], mode=mode)
+    try:
+        assert loader.load() == load_bundle([folder], mode=mode)
     finally:
         loader.close()
 

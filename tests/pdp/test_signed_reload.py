@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from pdp.documents import asked
@@ -14,7 +15,10 @@ from fumehood.errors import ConfigError
 from fumehood.pdp import BundleKey, load_bundle, pack, sources
 
 
-def test_reloaded_bundle_must_be_signed_with_the_same_key(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["enforce", "observe"])
+def test_reloaded_bundle_must_be_signed_with_the_same_key(
+    tmp_path: Path, mode: Literal["enforce", "observe"]
+) -> None:
     key, other = key_pair(tmp_path / "keys"), key_pair(tmp_path / "keys", name="other")
     path = tmp_path / "p.tar.gz"
 
@@ -24,15 +28,21 @@ def test_reloaded_bundle_must_be_signed_with_the_same_key(tmp_path: Path) -> Non
         path.write_bytes(pack(load_bundle([folder]), key=signing))
 
     put("read", key.private)
-    with Guard(path, signed_by=key.public, ledger=tmp_path / "l.db", isolation="thread") as guard:
+
+    def permits(tool: str) -> bool:
+        decision = guard.pdp.evaluate(asked(tool))
+        return (decision.observed if mode == "observe" else decision).is_permit  # type: ignore[union-attr]
+
+    ledger = tmp_path / "l.db"
+    with Guard(path, signed_by=key.public, ledger=ledger, isolation="thread", mode=mode) as guard:
         before = sources.stamp([path])
         for private, says in ((None, "not signed"), (other.private, "does not verify")):
             put("write", private)
             assert sources.stamp([path]) != before
             with pytest.raises(ConfigError, match=says):
                 guard.reload()
-            assert guard.pdp.evaluate(asked("read")).is_permit
+            assert permits("read")
         put("write", key.private)
         guard.reload()
-        assert not guard.pdp.evaluate(asked("read")).is_permit
-        assert guard.pdp.evaluate(asked("write")).is_permit
+        assert not permits("read")
+        assert permits("write")
