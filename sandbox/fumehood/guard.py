@@ -29,7 +29,9 @@ from fumehood.errors import ConfigError, Denied
 from fumehood.flow import adrive, drive, enforce
 from fumehood.functions import FunctionBody, FunctionTool, tool_of
 from fumehood.ledger import Ledger, default_path, open_ledger, this_process
+from fumehood.log import logger
 from fumehood.model import Annotations, Decision, Pdp, Runs
+from fumehood.parsed import missing_parsers
 from fumehood.pdp import Bundle, load_bundle, open_pdp
 from fumehood.redaction import redacted_args
 from fumehood.sessions import OpenSession, Sessions, current_session
@@ -96,6 +98,7 @@ class Guard:
             )
         self.tier = tier
         self.bundle: Bundle = load_bundle(policies)
+        _warn_of_parsers(self.bundle)
         self._folders = tuple(_folder(p) for p in policies if _is_folder(p))
         self._on_pending = on_pending
         self._pdp = open_pdp(self.bundle, isolation=isolation, url=pdp, lock_down=LOCK_DOWN)
@@ -409,6 +412,15 @@ class Guard:
     def _look(self) -> None:
         self._hands.waiters.look()
         self._jobs.look()
+
+
+def _warn_of_parsers(bundle: Bundle) -> None:
+    """A policy that reads what nothing here can parse is loaded: to it all of that is unparseable."""
+    for kind in missing_parsers(bundle.facts.reads_parsed):
+        logger().warning(
+            f"a policy reads call.{kind}, but its parser is not installed: all is unparseable to it",
+            remedy="pip install 'fumehood[parsers]'",
+        )
 
 
 def _opened(

@@ -59,6 +59,7 @@ def load_bundle(given: Sequence[Source] | Source) -> Bundle:
             set(rules) & set(combine.PHASES["return_result"]) for rules in verdict.rules.values()
         ),
         reads_history=verdict.reads_history,
+        reads_parsed=verdict.reads_parsed,
     )
     tests = tuple((f.name, f.text) for f in read.files if f.is_test)
     return Bundle(files, revision, packages, facts, _embedded(verdict), data, tests)

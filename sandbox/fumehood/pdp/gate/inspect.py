@@ -22,6 +22,7 @@ from fumehood.pdp.gate.refs import check_references
 from fumehood.pdp.gate.scope import check_variables
 from fumehood.pdp.gate.texts import check_texts
 from fumehood.pdp.gate.trial import check_trial
+from fumehood.pdp.parsed_reads import reads_parsed
 from fumehood.pdp.reads import reads_history
 from fumehood.pdp.syntax import Module, module_of
 
@@ -52,6 +53,7 @@ class Verdict:
     rules: Mapping[str, tuple[str, ...]]
     data: Mapping[str, JSON]
     reads_history: bool
+    reads_parsed: Mapping[str, frozenset[str] | None]
     modules: tuple[Module, ...]
 
 
@@ -77,6 +79,7 @@ def inspect(read: sources.Files) -> Verdict:
         _public_rules(modules),
         data,
         any(map(reads_history, modules)),
+        reads_parsed(modules),
         tuple(modules),
     )
 
