@@ -4,7 +4,7 @@
 #   What moves money, gives access or destroys is done in working hours, when somebody is there to notice, and
 #   only for users who have the role for it. This pack permits nothing by itself.
 # custom:
-#   controls: [ASI02, ASI03, ASI09, LLM06:2025, AML.T0053]
+#   controls: [ASI02, ASI03, LLM06:2025, AML.T0053]
 package policies.hours_and_roles
 
 import data.fumehood.call
@@ -12,12 +12,12 @@ import data.fumehood.call
 # METADATA
 # title: Only in the hours
 # custom:
-#   controls: [ASI02, ASI09]
+#   controls: [ASI02]
 deny contains {
 	"reason": "this is only done in working hours",
 	"remedy": "Try again in working hours.",
 	"retryable": true,
-	"controls": ["ASI02", "ASI09"],
+	"controls": ["ASI02"],
 } if {
 	_is_bound_to_hours
 	not _is_in_hours
