@@ -9,76 +9,38 @@ expanded, and no file is looked at. Bounded: length, and the parser's own steps,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, cast
 
 from fumehood.canonical import JSON
+from fumehood.parsed.grammar import (
+    CONTROL_FLOW,
+    GROUPS,
+    NAMED,
+    OPERATORS,
+    RESERVED,
+    WORDS,
+    next_start,
+    spans_of,
+    substitutions_in,
+    tree_of,
+)
+from fumehood.parsed.heredoc import check_heredoc
 from fumehood.parsed.words import Unparseable, Word, word_of
 
 if TYPE_CHECKING:
-    from tree_sitter import Node, Parser
+    from tree_sitter import Node
 
 __all__ = ["MAX_COMMAND_BYTES", "shell_of"]
 
+UNKNOWN = "unparseable"
 MAX_COMMAND_BYTES = 8192
-_MAX_STEPS = 400  # of the parser, 100 operations each; usual commands take none, 8 KB of them 50
 _MAX_DEPTH = 40
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029]")
 _BLANK = re.compile(rb"[ \t\n]*\Z")
 _GAP = re.compile(rb"[ \t]+\Z")
-_DELIMITER = re.compile(rb"(?P<quote>['\"]?)(?P<word>[A-Za-z0-9_]{1,64})(?P=quote)\Z")
 _ASSIGNS = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*(?:\[.*)?\+?=", re.DOTALL)
-_VARIABLE = re.compile(rb"\$(?:[A-Za-z_][A-Za-z0-9_]*|[0-9@*#?$!-])\Z")
-_OPEN_IN_BODY = re.compile(rb"(?<!\\)(?:`|\$[A-Za-z0-9_@*#?$!({\[-])")
-
-_WORDS = frozenset(
-    {"word", "number", "string", "raw_string", "ansi_c_string", "translated_string", "concatenation"}
-    | {"simple_expansion", "expansion", "command_substitution", "process_substitution"}
-    | {"arithmetic_expansion", "brace_expression", "test_operator", "variable_name", "special_variable_name"}
-)
-_EXPANSIONS = {
-    "simple_expansion": "variable",
-    "expansion": "variable",
-    "command_substitution": "substitution",
-    "process_substitution": "substitution",
-    "arithmetic_expansion": "arithmetic",
-    "brace_expression": "brace",
-    "ansi_c_string": "ansi_c",
-    "translated_string": "ansi_c",
-}
-_GROUPS = {
-    "program": None,
-    "list": None,
-    "pipeline": None,
-    "redirected_statement": None,
-    "subshell": "subshell",
-    "compound_statement": "group",
-    "negated_command": "not",
-    "variable_assignments": "assignment",
-}
-_CONTROL_FLOW = {
-    "if_statement": "control",
-    "elif_clause": "control",
-    "else_clause": "control",
-    "while_statement": "control",
-    "for_statement": "control",
-    "do_group": "control",
-    "case_statement": "control",
-    "case_item": "control",
-    "function_definition": "function",
-}
-_OPERATORS = {
-    "|": "pipe", "|&": "pipe", "&&": "and", "||": "or", ";": "list", "\n": "list", "&": "background",
-    "(": None, ")": None, "{": None, "}": None, "!": None,
-}  # fmt: skip
-_RESERVED = frozenset(
-    {"if", "then", "elif", "else", "fi", "for", "in", "do", "done", "case", "esac", "while", "until"}
-    | {"select", "function", "time", "coproc", "{", "}", "!", "[[", "]]"}
-)
-_NAMED = ("declaration_command", "unset_command")
 
 
 def shell_of(text: str) -> JSON:
@@ -96,40 +58,8 @@ def shell_of(text: str) -> JSON:
     if len(source) > MAX_COMMAND_BYTES:
         raise Unparseable(f"it is longer than {MAX_COMMAND_BYTES} bytes")
     reader = _Reader(source)
-    reader.visit(_tree(source), 0)
+    reader.visit(tree_of(source), 0)
     return reader.answer()
-
-
-def _tree(source: bytes) -> Node:
-    steps = 0
-
-    def count(*_: object) -> bool:
-        nonlocal steps
-        steps += 1
-        return steps > _MAX_STEPS
-
-    try:
-        tree = _parser().parse(lambda offset, _: source[offset:], progress_callback=count)
-    except ValueError:  # stopped
-        raise Unparseable("it is too intricate") from None
-    if tree.root_node.has_error:
-        raise Unparseable("it is not a command that bash would accept")
-    return tree.root_node
-
-
-@cache
-def _grammar() -> object:
-    import tree_sitter_bash
-    from tree_sitter import Language
-
-    return Language(tree_sitter_bash.language())
-
-
-def _parser() -> Parser:
-    """A new one each time: a parser belongs to one thread, and keeps what a stopped parse left."""
-    from tree_sitter import Parser
-
-    return Parser(_grammar())  # type: ignore[arg-type]
 
 
 @dataclass(slots=True)
@@ -157,11 +87,11 @@ class _Reader:
         if depth > _MAX_DEPTH:
             raise Unparseable("it is nested too deeply")
         kind = node.type
-        if kind in _GROUPS or kind in _CONTROL_FLOW:
+        if kind in GROUPS or kind in CONTROL_FLOW:
             self._group(node, depth)
         elif kind == "command":
             self._command(node, depth)
-        elif kind in _NAMED:
+        elif kind in NAMED:
             self._named(node, depth)
         elif kind == "variable_assignment":
             self._assignment(node, depth)
@@ -174,17 +104,17 @@ class _Reader:
 
     def _group(self, node: Node, depth: int) -> None:
         self._check_gaps(node)
-        name = _GROUPS.get(node.type) or _CONTROL_FLOW.get(node.type)
+        name = GROUPS.get(node.type) or CONTROL_FLOW.get(node.type)
         if name:
             self.uses.add(name)
-        is_control = node.type in _CONTROL_FLOW
+        is_control = node.type in CONTROL_FLOW
         statements = 0
         for child in node.children:
             if child.type == "!":
-                self._check_gap(child.end_byte, _next_start(child), _GAP)
+                self._check_gap(child.end_byte, next_start(child), _GAP)
             if not child.is_named:
                 self._operator(child, is_control=is_control)
-            elif is_control and child.type in _WORDS:
+            elif is_control and child.type in WORDS:
                 self._inside(child, depth)
             else:
                 statements += child.type != "comment"
@@ -193,8 +123,8 @@ class _Reader:
             self.uses.add("list")
 
     def _operator(self, node: Node, *, is_control: bool) -> None:
-        if node.type in _OPERATORS:
-            name = _OPERATORS[node.type]
+        if node.type in OPERATORS:
+            name = OPERATORS[node.type]
             if name:
                 self.uses.add(name)
         elif not is_control:
@@ -208,13 +138,13 @@ class _Reader:
             if previous is not None and _is_wordy(child):
                 self._check_gap(previous.end_byte, child.start_byte, _GAP)
             previous = child
-            if not words and child.type in ("command_name", *_WORDS) and _ASSIGNS.match(self._raw(child)):
+            if not words and child.type in ("command_name", *WORDS) and _ASSIGNS.match(self._raw(child)):
                 raise Unparseable("an assignment is not read")
             if child.type == "command_name":
                 words.append(self._only_word(child, depth))
             elif child.type == "variable_assignment" and not words:
                 assigned.append(self._assignment(child, depth))
-            elif child.type in _WORDS or child.type == "variable_assignment":
+            elif child.type in WORDS or child.type == "variable_assignment":
                 words.append(self._word(child, depth))
             elif child.type in ("file_redirect", "herestring_redirect"):
                 self._redirect(child, depth)
@@ -242,7 +172,7 @@ class _Reader:
     def _add(self, words: list[Word], assigned: list[str]) -> None:
         if not words:
             raise Unparseable("a command has no name")
-        if words[0].text in _RESERVED:
+        if words[0].text in RESERVED:
             raise Unparseable("a reserved word stands where a command's name should")
         for word in words:
             self.uses |= word.uses
@@ -308,43 +238,21 @@ class _Reader:
         parts = {child.type: child for child in node.children if child.type.startswith("heredoc_")}
         if set(parts) != {"heredoc_start", "heredoc_body", "heredoc_end"}:
             raise Unparseable("a here-document is not closed")
-        self._check_heredoc(node, parts["heredoc_start"], parts["heredoc_body"], parts["heredoc_end"])
+        check_heredoc(self.source, node, parts["heredoc_start"], parts["heredoc_body"], parts["heredoc_end"])
         self.redirects.append({"operator": "<<", "target": UNKNOWN})
         for child in node.children:
             if child.type == "heredoc_body":
                 self._inside(child, depth)
             elif child.is_named and child.type not in (*parts, "file_descriptor"):
                 self.visit(child, depth + 1)
-            elif not child.is_named and child.type not in ("<<", "<<-", *_OPERATORS):
+            elif not child.is_named and child.type not in ("<<", "<<-", *OPERATORS):
                 raise Unparseable("a here-document is followed by something that is not read here")
-            elif not child.is_named and child.type in _OPERATORS:
+            elif not child.is_named and child.type in OPERATORS:
                 self._operator(child, is_control=False)
-
-    def _check_heredoc(self, node: Node, start: Node, body: Node, end: Node) -> None:
-        """It ends where a shell ends it, and nothing in it runs that the grammar did not find."""
-        found = _DELIMITER.match(self._raw(start))
-        line_end = self.source.find(b"\n", start.end_byte)
-        if found is None or line_end < 0 or b"\\\n" in self.source:
-            raise Unparseable("a here-document's end is not read")
-        strip = b"\t" if any(child.type == "<<-" for child in node.children) else b""
-        at = line_end + 1
-        for line in self.source[at:].split(b"\n"):
-            if (line.lstrip(strip) if strip else line) == found["word"]:
-                break
-            at += len(line) + 1
-        if end.end_byte != at + len(line) or body.start_byte < line_end:
-            raise Unparseable("a here-document's end is not read")
-        if found["quote"]:
-            return
-        rest, last = b"", line_end
-        for begin, (stop, _) in sorted(_spans(body).items()):
-            rest, last = rest + self.source[last:begin] + b" ", stop
-        if _OPEN_IN_BODY.search(rest + self.source[last : end.start_byte]):
-            raise Unparseable("a here-document holds an expansion that is not read")
 
     def _word(self, node: Node, depth: int) -> Word:
         self._inside(node, depth)
-        return word_of(self._raw(node), node.start_byte, _spans(node))
+        return word_of(self._raw(node), node.start_byte, spans_of(node))
 
     def _only_word(self, node: Node, depth: int) -> Word:
         if node.child_count != 1:
@@ -353,7 +261,7 @@ class _Reader:
 
     def _inside(self, node: Node, depth: int) -> None:
         """What runs inside a word: the commands of its substitutions, at any depth."""
-        for found in _substitutions(node):
+        for found in substitutions_in(node):
             self.uses.add("substitution")
             self._check_gaps(found)
             if depth >= _MAX_DEPTH:
@@ -361,7 +269,7 @@ class _Reader:
             for child in found.children:
                 if child.is_named:
                     self.visit(child, depth + 1)
-                elif _OPERATORS.get(child.type):
+                elif OPERATORS.get(child.type):
                     self._operator(child, is_control=False)
                 elif child.type not in ("$(", "`", ")", "<(", ">("):
                     raise Unparseable("a substitution holds something that is not read here")
@@ -389,42 +297,9 @@ class _Reader:
         return self.source[node.start_byte : node.end_byte]
 
 
-UNKNOWN = "unparseable"
-
-
 def _known(word: Word) -> str:
     return UNKNOWN if word.uses else word.text
 
 
 def _is_wordy(node: Node) -> bool:
-    return node.type in _WORDS or node.type in ("command_name", "variable_assignment") or not node.is_named
-
-
-def _next_start(node: Node) -> int:
-    return node.next_sibling.start_byte if node.next_sibling else node.end_byte
-
-
-def _spans(node: Node) -> dict[int, tuple[int, str]]:
-    """Where the outermost expansions of a word begin and end."""
-    found: dict[int, tuple[int, str]] = {}
-    stack = [node]
-    while stack:
-        here = stack.pop()
-        if here.type in _EXPANSIONS:
-            if here.type == "simple_expansion" and _VARIABLE.match(here.text or b"") is None:
-                raise Unparseable("an expansion is not read")
-            found[here.start_byte] = (here.end_byte, _EXPANSIONS[here.type])
-        else:
-            stack.extend(here.children)
-    return found
-
-
-def _substitutions(node: Node) -> Iterator[Node]:
-    """The outermost substitutions below *node*, itself included."""
-    stack = [node]
-    while stack:
-        here = stack.pop()
-        if here.type in ("command_substitution", "process_substitution"):
-            yield here
-        else:
-            stack.extend(reversed(here.children))
+    return node.type in WORDS or node.type in ("command_name", "variable_assignment") or not node.is_named
