@@ -85,7 +85,8 @@ def test_text_is_static_if_all_of_it_is_known(text: str, is_static: bool) -> Non
 UNREAD = (
     "", "  \n", "# only words", "X=1", "> f", "'open", "a |", "a;;b", "if a; then", "time rm x", "((x++))",
     "a=(1 2)", "echo > f a b", "cat <<A <<B\nx\nA\ny\nB", "cat <<A\nx", "a \\ b", "a\x00b", "a\rb", "a\x1bb",
-    "!\\\nb", "a\\\n#b", "a -2>&1", "a\xa0b |", "cat <<E\\\nF\nx\nEF", "x" * 9000, "(" * 100,
+    "!\\\nb",
+    "a | cat <<'E'#| E\nE\n", "a\\\n#b", "a -2>&1", "a\xa0b |", "cat <<E\\\nF\nx\nEF", "x" * 9000, "(" * 100,
     "$(" * 60 + "a" + ")" * 60,
 )  # fmt: skip
 

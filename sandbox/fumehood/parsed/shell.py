@@ -40,6 +40,7 @@ _MAX_DEPTH = 40
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029]")
 _BLANK = re.compile(rb"[ \t\n]*\Z")
 _GAP = re.compile(rb"[ \t]+\Z")
+_BEFORE_COMMENT = (b" ", b"\t", b"\n", b";", b"|", b"&", b"(", b")")
 _ASSIGNS = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*(?:\[.*)?\+?=", re.DOTALL)
 
 
@@ -99,8 +100,14 @@ class _Reader:
             self._redirect(node, depth)
         elif kind == "test_command":
             self._test(node, depth)
-        elif kind != "comment":
+        elif kind == "comment":
+            self._check_comment(node)
+        else:
             raise Unparseable("it uses a form that is not read here")
+
+    def _check_comment(self, node: Node) -> None:
+        if self.source[max(0, node.start_byte - 1) : node.start_byte] not in (b"", *_BEFORE_COMMENT):
+            raise Unparseable("a # stands where a shell sees no comment")
 
     def _group(self, node: Node, depth: int) -> None:
         self._check_gaps(node)

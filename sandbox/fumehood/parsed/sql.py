@@ -165,6 +165,8 @@ def _statement(tree: exp.Expr) -> dict[str, Any]:
         elif name == "Into":
             kinds.add("create")
             writes |= {_name(table) for table in node.find_all(exp.Table)}
+        elif name == "In" and node.args.get("field") is not None:
+            reads.add(_in_table(node.args["field"]))
         elif name == "Lock":
             kinds.add("lock")
         elif name == "Table" and not _is_cte(node):
@@ -252,6 +254,15 @@ def _name(table: exp.Expr) -> str:
     while parts[0] is None:
         del parts[0]
     return ".".join(_part(part) if isinstance(part, exp.Identifier) else "" for part in parts)
+
+
+def _in_table(field: exp.Expr) -> str:
+    """`x in t` reads a table in SQLite, and looks like a column to the parser."""
+    from sqlglot import exp
+
+    if not isinstance(field, exp.Column):
+        return "unparseable"
+    return ".".join(_part(part) for part in field.parts if isinstance(part, exp.Identifier))
 
 
 def _part(identifier: exp.Expr) -> str:
