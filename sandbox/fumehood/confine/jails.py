@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -106,18 +107,24 @@ class Jail:
         self.folder = -1  # its working folder, where artifacts are wanted
         self.observer: Observer | None = None
         self.hung_up = False
+        self.has_orders = False  # what its program is: it waits for the word to go
         self._is_doomed = False
 
-    def hand_over(self, mounts: tuple[int, ...]) -> None:
+    def hand_over(
+        self, mounts: tuple[int, ...], orders: tuple[dict[str, Any], tuple[int, ...]] | None = None
+    ) -> None:
         """Ask the template for the clone that this becomes. What cannot be sent is found at its hang-up.
 
-        There may be a reason of our own: a limit on descriptors that are under way, or on memory.
+        There may be a reason of our own: a limit on descriptors that are under way, or on memory. A program's
+        *orders* can go with it where this is isolated: nobody has to be found who would run away.
         """
         its = (self._theirs.detach(), self._its_orders.detach(), self._out_w, self._err_w)
         try:
             if self._own_plan:
-                wire.send(self.channel, {"plan": self._own_plan}, fds=mounts)
-            body = b"own" if self._own_plan else b"same"
+                message, inputs = orders if orders and self.is_isolated else (None, ())
+                self.has_orders = message is not None
+                wire.send(self.channel, {"plan": self._own_plan, "orders": message}, fds=(*mounts, *inputs))
+            body = wire.OWN if self._own_plan else wire.ALIKE
             syscalls.send_message(self.template.channel, body, fds=its)
         except (BrokenPipeError, ConnectionResetError):
             pass
@@ -127,9 +134,12 @@ class Jail:
             os.close(fd)
 
     def give(self, message: dict[str, Any], fds: tuple[int, ...]) -> None:
-        """Its job's orders."""
+        """Its job's orders; or the word to go, if it has them."""
         try:
-            wire.send(self.orders, message, fds=fds)
+            if self.has_orders:
+                syscalls.send_message(self.orders, wire.GO)
+            else:
+                wire.send(self.orders, message, fds=fds)
         except (BrokenPipeError, ConnectionResetError):  # it ended: it has said why
             pass
         except OSError as error:
@@ -139,18 +149,21 @@ class Jail:
     def not_started(self) -> int | None:
         """The errno with which its program could not be started. Only code of ours can have said that."""
         try:
-            message = wire.receive(self.orders, flags=_NOW)
+            if not self.has_orders:
+                message = wire.receive(self.orders, flags=_NOW)
+                return int(message[0]["not_started"]) if message else None
+            body, _ = syscalls.receive_message(self.orders, flags=_NOW)
         except OSError:
             return None
-        return int(message[0]["not_started"]) if message else None
+        return -int.from_bytes(body, sys.byteorder, signed=True) if body else None
 
     def take(self, fields: dict[str, Any], fds: list[int]) -> None:
         """One message from the template, or from code of ours before the job; never from the job."""
         if "made" in fields:
-            self.pidfd, *rest = fds
+            *init, self.pidfd = fds
             self.pid = procs.pid_of(self.pidfd)
-            if rest:
-                self.init_pidfd = rest[0]
+            if init:
+                (self.init_pidfd,) = init
                 self.init = procs.pid_of(self.init_pidfd)
             if self._is_doomed:
                 self.kill()

@@ -47,7 +47,7 @@ class Job:
         given = 2 if fields["argv"] is None and fields["source"] is None else 1
         self._streams, self.mounts = tuple(rest[:given]), tuple(rest[given:])
         self.artifacts: list[str] = fields["artifacts"]
-        self._message = {name: fields[name] for name in ("argv", "source", "args", "env")}
+        self._message = {name: fields[name] for name in ("argv", "source", "args", "env", "input")}
         self._message["artifacts"] = bool(self.artifacts)
         self.is_streamed: bool = fields["stream"]
         self._timeout_s: float = fields["timeout_s"]
@@ -78,6 +78,10 @@ class Job:
         self._jail.give(self._message, self._streams)
         self.close_inputs()
         self._say_that_it_has_begun()
+
+    def program(self) -> tuple[dict[str, Any], tuple[int, ...]] | None:
+        """Its orders and their descriptors, if it is a program."""
+        return (self._message, self._streams) if self._message["argv"] is not None else None
 
     def may_move(self) -> bool:
         """True once, if nothing of it has run and nobody wants it stopped: another jail may have it."""
@@ -224,8 +228,8 @@ class Job:
         return True
 
     def _last_words(self, jail: Jail) -> dict[str, Any]:
-        out, err = (bytes(stream.kept) for stream in jail.streams)
         kind, code = self._exit(jail)
+        out, err = (bytes(stream.kept) for stream in jail.streams)
         seen = jail.observer.seen if jail.observer else {}
         return {
             "exit": [kind, code],
@@ -252,5 +256,10 @@ class Job:
             return "signal", signal.SIGKILL
         if ending.si_code == os.CLD_EXITED:
             failure = jail.not_started()
-            return ("exited", ending.si_status) if failure is None else ("not_started", failure)
+            if failure is None:
+                return "exited", ending.si_status
+            if jail.has_orders:  # it could not say more
+                text = f"fumehood: cannot start {self._message['argv'][0]!r}: {os.strerror(failure)}\n"
+                jail.streams[1].kept += text.encode(errors="backslashreplace")
+            return "not_started", failure
         return _BY_SIGNAL.get(ending.si_status, "signal"), ending.si_status

@@ -13,10 +13,11 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Final
 
 from fumehood.confine import syscalls
+from fumehood.confine.sequence import Cell, Sequence
 
 EXECUTE: Final = 1 << 0
 WRITE_FILE: Final = 1 << 1
@@ -62,11 +63,17 @@ def scopes_signals(version: int) -> bool:
     return version >= 6
 
 
-def _ruleset(version: int) -> int:
+def _attributes(version: int) -> bytes:
+    """What a ruleset of this *version* forbids wherever no rule allows it."""
     fields = (known_rights(version), _NET_TCP if version >= 4 else 0, _SCOPES if version >= 6 else 0)
     size = 24 if version >= 6 else 16 if version >= 4 else 8
-    attr = ctypes.create_string_buffer(struct.pack("=QQQ", *fields), 24)
-    return syscalls.call("landlock_create_ruleset", ctypes.byref(attr), size, 0)
+    return struct.pack("=QQQ", *fields)[:size]
+
+
+def _ruleset(version: int) -> int:
+    body = _attributes(version)
+    attr = ctypes.create_string_buffer(body, len(body))
+    return syscalls.call("landlock_create_ruleset", ctypes.byref(attr), len(body), 0)
 
 
 def _allow(ruleset: int, path: str | int, rights: int) -> None:
@@ -94,6 +101,21 @@ def prepare(rules: Iterable[tuple[str | int, int]], *, version: int) -> int:
         os.close(ruleset)
         raise
     return ruleset
+
+
+def write_down(
+    calls: Sequence, rules: Iterable[tuple[str, int]], *, version: int, folders: Container[str], into: Cell
+) -> None:
+    """As `prepare`, in a sequence of system calls; which of the paths are *folders* is known before."""
+    body = _attributes(version)
+    ruleset = calls.add("landlock", "landlock_create_ruleset", body, len(body), 0, into=into)
+    for path, rights in rules:
+        possible = known_rights(version) & (-1 if path in folders else _FILE_RIGHTS)
+        rule = calls.buffer(struct.pack("=Qq", rights & possible, -1))
+        file, mode = Cell(rule + 8), os.O_PATH | os.O_CLOEXEC
+        calls.add("landlock", "openat", syscalls.AT_FDCWD, path, mode, 0, into=file)
+        calls.add("landlock", "landlock_add_rule", ruleset, _RULE_PATH_BENEATH, rule, 0)
+        calls.add("landlock", "close", file)
 
 
 def put_on(ruleset: int) -> None:

@@ -144,6 +144,7 @@ def order(spec: Spec, profile: Profile, *, spawner: Spawner, owned: contextlib.E
         "source": (text := _inline(spec.source)),
         "args": list(spec.args),
         "env": list(spec.env.items()),
+        "input": bool(spec.stdin),
         "artifacts": list(spec.artifacts),
         "stream": spec.on_output is not None,
         "timeout_s": (timeout_s := _timeout_s(spec, profile)),

@@ -1,10 +1,13 @@
 """Running the caller's Python source in a process that is already confined, as `python -c` would.
 
-The interpreter is up and nothing is executed anew: streams, environment, path and `__main__` are made fresh.
+The interpreter is up and nothing is executed anew: the template makes streams, path and `__main__` ready, and
+the functions that its clones call. In a clone every object that is used, be it a name that is looked up in a
+module, is a page of memory to be copied. So these functions have bound beforehand whatever they need.
 """
 
 from __future__ import annotations
 
+import _random
 import _signal  # type: ignore[import-not-found]
 import atexit
 import io
@@ -13,44 +16,20 @@ import random
 import sys
 import threading
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
-set_signal: Final = _signal.signal
-
 _NAME: Final = "<job>"
-#: As the interpreter has them when it starts. Plain numbers, since `signal.signal` looks up enumerations,
-#: and every page that a job's process writes first has to be copied for it.
+_EXAMPLE: Final = b"import sys\nprint(1 + 1)\nfor n in range(2): str(n)"
+#: As the interpreter has them when it starts.
 _HANDLERS: Final = (
+    (_signal.SIGCHLD, _signal.SIG_DFL),
     (_signal.SIGINT, _signal.default_int_handler),
     (_signal.SIGPIPE, _signal.SIG_IGN),
     (_signal.SIGXFSZ, _signal.SIG_IGN),
 )
 _FLUSH_FAILED: Final = 120  # as CPython does
-
-
-def run_source(source: str | int, args: Sequence[str], env: Iterable[tuple[str, str]]) -> int:
-    """Run *source*, or what is open as that descriptor. Returns the exit status. `rehearse` comes first."""
-    text = source.encode() if isinstance(source, str) else _read(source)
-    sys.stdin = sys.__stdin__ = _reader(0)  # type: ignore[misc]
-    for name, value in env:
-        os.environ[name] = value
-    sys.argv = ["-c", *args]
-    _draw_anew()
-    code = _run(text)
-    return _shut_down(code)
-
-
-def _draw_anew() -> None:
-    """Jobs that are clones of one process would otherwise all draw the same numbers."""
-    random.seed()
-    if numpy_random := sys.modules.get("numpy.random"):
-        numpy_random.seed()
-
-
-def _read(fd: int) -> bytes:
-    with os.fdopen(fd, "rb") as file:
-        return file.read()
 
 
 def forget_ourselves() -> None:
@@ -59,52 +38,77 @@ def forget_ourselves() -> None:
         del sys.modules[name]
 
 
-def rehearse(env: Mapping[str, str]) -> None:
-    """Become what every job finds, and do once, into nothing, what it will do: so that the pages which that
-    writes are this process's own before the job comes."""
-    for name, value in env.items():
-        if os.environ.get(name) != value:
-            os.environ[name] = value
+def make_ready() -> tuple[Callable[[], None], Callable[[bytes], int]]:
+    """In a template: everything that its jobs find alike, and what each clone calls.
+
+    `rehearse` makes a clone a process of its own and does once, into nothing, what every job will do, so that
+    the pages which that writes are its own before the job comes. `run` runs source, shuts the interpreter
+    down and answers the exit status.
+    """
     for number, handler in _HANDLERS:
-        set_signal(number, handler)
-    random.seed()
-    sys.stdin = _reader(0, closefd=False)
-    sys.stdout = _writer(1, closefd=False)
-    _read(os.open(os.devnull, os.O_RDONLY))
-    _run(b"import sys\nprint(1 + 1)\nfor n in range(2): str(n)")
-    sys.stdout.flush()
-
-
-def open_output() -> None:
-    """Standard output and errors, as they are now."""
-    sys.stdout = sys.__stdout__ = _writer(1)  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _writer(2, errors="backslashreplace", line_buffering=True)  # type: ignore[misc]
-
-
-def _reader(fd: int, *, closefd: bool = True) -> io.TextIOWrapper:
-    return io.TextIOWrapper(io.BufferedReader(io.FileIO(fd, "r", closefd=closefd)), encoding="utf-8")
-
-
-def _writer(
-    fd: int, *, closefd: bool = True, errors: str = "strict", line_buffering: bool = False
-) -> io.TextIOWrapper:
-    raw = io.BufferedWriter(io.FileIO(fd, "w", closefd=closefd))
-    return io.TextIOWrapper(raw, encoding="utf-8", errors=errors, line_buffering=line_buffering)
-
-
-def _run(source: bytes) -> int:
-    main = types.ModuleType("__main__")
+        _signal.signal(number, handler)
+    _open_streams()
+    sys.argv = ["-c"]
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
     main.__dict__["__builtins__"] = __builtins__
-    sys.modules["__main__"] = main
-    try:
-        exec(compile(source, _NAME, "exec", dont_inherit=True), main.__dict__)  # noqa: S102 — the job itself
-    except SystemExit as ending:
-        return _status(ending.code)
-    except BaseException as error:  # noqa: BLE001 — the interpreter's own last handler
-        trace = error.__traceback__.tb_next if error.__traceback__ else None  # without this function's frame
-        sys.excepthook(type(error), error.with_traceback(trace), trace)
-        return 1
-    return 0
+    rehearse = _rehearsal(dict(main.__dict__))
+    rehearse()
+    return rehearse, _runner(main.__dict__)
+
+
+def _rehearsal(names: dict[str, object]) -> Callable[[], None]:
+    example, compile_, exec_, flush = _EXAMPLE, compile, exec, sys.stdout.flush
+    seeds = _seeds()
+
+    def rehearse() -> None:
+        for seed in seeds:
+            seed()
+        exec_(compile_(example, "", "exec", 0, True), names)
+        flush()
+
+    return rehearse
+
+
+def _seeds() -> list[Callable[[], object]]:
+    """Jobs that are clones of one process would otherwise all draw the same numbers."""
+    random.gauss(0.0, 1.0)
+    random._inst.gauss_next = None  # type: ignore[attr-defined]
+    numpy_random = sys.modules.get("numpy.random")
+    others = [numpy_random.seed] if numpy_random else []
+    return [partial(_random.Random.seed, random._inst), *others]
+
+
+def _runner(names: dict[str, object]) -> Callable[[bytes], int]:
+    name, compile_, exec_ = _NAME, compile, exec
+    out, err, run_exit_handlers = sys.stdout.flush, sys.stderr.flush, atexit._run_exitfuncs
+    threads, starting, at_their_end = threading._active, threading._limbo, threading._threading_atexits  # type: ignore[attr-defined]
+
+    def run(source: bytes) -> int:
+        code = 0
+        try:
+            exec_(compile_(source, name, "exec", 0, True), names)
+        except BaseException as error:  # noqa: BLE001 — the interpreter's own last handler
+            code = _status_after(error)
+        if len(threads) > 1 or starting or at_their_end:
+            threading._shutdown()  # type: ignore[attr-defined]
+        run_exit_handlers()
+        try:
+            out()
+            err()
+        except OSError:
+            return _FLUSH_FAILED
+        return code
+
+    return run
+
+
+def _status_after(error: BaseException) -> int:
+    """The exit status of source that raised, which is shown as the interpreter does."""
+    if isinstance(error, SystemExit):
+        return _status(error.code)
+    trace = error.__traceback__.tb_next if error.__traceback__ else None  # without the frame that ran it
+    sys.excepthook(type(error), error.with_traceback(trace), trace)
+    return 1
 
 
 def _status(code: object) -> int:
@@ -116,14 +120,40 @@ def _status(code: object) -> int:
     return 1
 
 
-def _shut_down(code: int) -> int:
-    """What the interpreter does at its end: threads, exit handlers, buffers."""
-    if threading.active_count() > 1 or threading._threading_atexits:  # type: ignore[attr-defined]
-        threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:
-        return _FLUSH_FAILED
-    return code
+def set_up(args: list[str], env: Iterable[tuple[str, str]], *, has_input: bool) -> None:
+    """What one job has otherwise than others."""
+    if has_input:
+        sys.stdin = sys.__stdin__ = _reader(0)  # type: ignore[misc]
+    for name, value in env:
+        os.environ[name] = value
+    sys.argv = ["-c", *args]
+
+
+def read(fd: int) -> bytes:
+    """The source that is open as *fd*, which is closed."""
+    with os.fdopen(fd, "rb") as file:
+        return file.read()
+
+
+def _open_streams() -> None:
+    """Standard streams, of which every clone has other files: no input, and pipes. A stream asks its file
+    what it is when it is made."""
+    sys.stdin = sys.__stdin__ = _reader(0)  # type: ignore[misc]
+    (reading, writing), kept = os.pipe(), (os.dup(1), os.dup(2))
+    for number in (1, 2):
+        os.dup2(writing, number)
+    sys.stdout = sys.__stdout__ = _writer(1)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _writer(2, errors="backslashreplace", line_buffering=True)  # type: ignore[misc]
+    for number, fd in zip((1, 2), kept, strict=True):
+        os.dup2(fd, number)
+    for fd in (reading, writing, *kept):
+        os.close(fd)
+
+
+def _reader(fd: int) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BufferedReader(io.FileIO(fd, "r", closefd=False)), encoding="utf-8")
+
+
+def _writer(fd: int, *, errors: str = "strict", line_buffering: bool = False) -> io.TextIOWrapper:
+    raw = io.BufferedWriter(io.FileIO(fd, "w", closefd=False))
+    return io.TextIOWrapper(raw, encoding="utf-8", errors=errors, line_buffering=line_buffering)

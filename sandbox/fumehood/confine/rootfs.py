@@ -17,12 +17,14 @@ from typing import Final
 
 from fumehood.confine import syscalls
 from fumehood.confine.plan import Bind, Plan
+from fumehood.confine.sequence import NEVER, Sequence
 
 _SAFE: Final = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
 _DEVICE_SAFE: Final = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC
 _RDONLY: Final = syscalls.MOUNT_ATTR_RDONLY
 _NO_PROGRAMS: Final = _SAFE | syscalls.MOUNT_ATTR_NOEXEC
 _MOUNT_SAFE: Final = syscalls.MS_NOSUID | syscalls.MS_NODEV
+_CWD: Final = syscalls.AT_FDCWD
 _HOST: Final = "/.host"
 _ROOT_OPTIONS: Final = "mode=755,size=1m,nr_inodes=4096"
 
@@ -59,23 +61,52 @@ def _enter(base: str, *, old: str = "") -> None:
     os.chdir("/")
 
 
-def add_private(plan: Plan) -> None:
-    """For a clone: private folders."""
+def add_private(calls: Sequence, plan: Plan) -> None:
+    """For a clone: private folders, and in them again what they would cover."""
     paths = [bind.path for bind in plan.binds if _is_in_any(bind.path, plan.folders)]
-    covered = [(path, syscalls.open_tree(path, clone=True)) for path in paths]
-    _private_folders("", plan)
-    _attach_all("", covered)
+    flags = syscalls.OPEN_TREE_CLOEXEC | syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE
+    trees = {path: calls.add("rootfs", "open_tree", _CWD, path, flags) for path in paths}
+    store = plan.folders[0]
+    kind, options = _private_memory(plan)
+    calls.add("rootfs", "mount", "private", store, "tmpfs", kind, options)
+    for number in range(len(plan.folders)):
+        calls.add("rootfs", "mkdirat", _CWD, f"{store}/{number}", 0o700)
+    for number, path in reversed(list(enumerate(plan.folders))):
+        calls.add("rootfs", "mount", f"{store}/{number}", path, None, syscalls.MS_BIND, None)
+    for path in sorted(paths):
+        _write_down_place(calls, path)
+        calls.add("rootfs", "move_mount", trees[path], "", _CWD, path, syscalls.MOVE_MOUNT_F_EMPTY_PATH)
+        calls.add("rootfs", "close", trees[path])
 
 
-def own_proc() -> None:
+def _write_down_place(calls: Sequence, path: str) -> None:
+    """Something to mount over; where it is there already, that does."""
+    folder = os.path.dirname(path)
+    parents = [folder[:end] for end in range(1, len(folder) + 1) if folder[end : end + 1] in ("", "/")]
+    for parent in parents:
+        calls.add("rootfs", "mkdirat", _CWD, parent, 0o777, stop=NEVER)
+    if os.path.isdir(path):
+        calls.add("rootfs", "mkdirat", _CWD, path, 0o777, stop=NEVER)
+    else:
+        mode = os.O_CREAT | os.O_CLOEXEC | os.O_EXCL
+        file = calls.add("rootfs", "openat", _CWD, path, mode, 0o644, stop=NEVER)
+        calls.add("rootfs", "close", file, stop=NEVER)
+
+
+def own_proc(calls: Sequence) -> None:
     """In a clone: a /proc of its own pid namespace, instead of the template's, in which nobody is.
 
     Of the jail's processes a job finds those there that it may look into: not the idle first one.
     """
-    tree = syscalls.new_mount("proc", attrs=_NO_PROGRAMS, subset="pid", hidepid="2")
-    syscalls.umount("/proc")
-    syscalls.move_mount(tree, "/proc")
-    os.close(tree)
+    context = calls.add("rootfs", "fsopen", "proc", syscalls.FSOPEN_CLOEXEC)
+    for key, value in (("subset", "pid"), ("hidepid", "2")):
+        calls.add("rootfs", "fsconfig", context, syscalls.FSCONFIG_SET_STRING, key, value, 0)
+    calls.add("rootfs", "fsconfig", context, syscalls.FSCONFIG_CMD_CREATE, None, None, 0)
+    tree = calls.add("rootfs", "fsmount", context, syscalls.FSMOUNT_CLOEXEC, _NO_PROGRAMS)
+    calls.add("rootfs", "close", context)
+    calls.add("rootfs", "umount2", "/proc", syscalls.MNT_DETACH)
+    calls.add("rootfs", "move_mount", tree, "", _CWD, "/proc", syscalls.MOVE_MOUNT_F_EMPTY_PATH)
+    calls.add("rootfs", "close", tree)
 
 
 def rebuild(plan: Plan, base_plan: Plan, mounts: tuple[int, ...], *, has_proc: bool) -> None:
@@ -156,13 +187,18 @@ def _private_folders(base: str, plan: Plan) -> None:
     It is mounted where the first of them will be, which then covers it.
     """
     store = base + plan.folders[0]
-    options = f"mode=700,size={plan.disk_bytes},nr_inodes={plan.inodes}"
-    flags = _MOUNT_SAFE | (0 if plan.exec else syscalls.MS_NOEXEC)
+    flags, options = _private_memory(plan)
     syscalls.mount("private", store, kind="tmpfs", flags=flags, data=options)
     for number in range(len(plan.folders)):
         os.mkdir(f"{store}/{number}", 0o700)
     for number, path in reversed(list(enumerate(plan.folders))):
         syscalls.mount(f"{store}/{number}", base + path, flags=syscalls.MS_BIND)
+
+
+def _private_memory(plan: Plan) -> tuple[int, str]:
+    """Flags and options of its mount."""
+    options = f"mode=700,size={plan.disk_bytes},nr_inodes={plan.inodes}"
+    return _MOUNT_SAFE | (0 if plan.exec else syscalls.MS_NOEXEC), options
 
 
 def _wanted_tree(bind: Bind, plan: Plan, mounts: tuple[int, ...], host: int) -> int:

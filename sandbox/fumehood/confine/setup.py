@@ -8,8 +8,8 @@ import os
 import resource
 import select
 import socket
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple, NoReturn
 
 from fumehood.confine import wire
 from fumehood.confine.plan import Plan
@@ -18,32 +18,53 @@ ENDED_BEFORE_RUNNING: Final = 125
 
 
 class Refused(Exception):
-    """A layer could not be put on. `layer` names it, the text is the kernel's."""
+    """A layer could not be put on. `layer` names it, the text and the number are the kernel's."""
 
-    def __init__(self, layer: str, text: str) -> None:
+    def __init__(self, layer: str, text: str, errno: int = 0) -> None:
         self.layer = layer
+        self.errno = errno
         super().__init__(text)
 
 
-@contextlib.contextmanager
-def layer(name: str) -> Iterator[None]:
+class layer:
     """What fails inside is the layer *name*."""
-    try:
-        yield
-    except OSError as error:
-        raise Refused(name, str(error)) from error
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise Refused(self._name, str(error), error.errno or 0) from error
 
 
-@contextlib.contextmanager
-def last_words(channel: socket.socket) -> Iterator[None]:
-    """Whatever goes wrong is said to the supervisor, and ends this process: nothing of the caller's runs."""
-    try:
-        yield
-    except BaseException as error:  # noqa: BLE001 — see above
-        name = error.layer if isinstance(error, Refused) else "jail"
-        with contextlib.suppress(BaseException):
-            wire.send(channel, {"error": f"{error}", "layer": name})
-        os._exit(ENDED_BEFORE_RUNNING)
+def give_up(channel: socket.socket | int, error: BaseException) -> NoReturn:
+    """Say to the supervisor what went wrong, and end this process: nothing of the caller's runs."""
+    name = error.layer if isinstance(error, Refused) else "jail"
+    with contextlib.suppress(BaseException):
+        sock = socket.socket(fileno=channel) if isinstance(channel, int) else channel
+        wire.send(sock, {"error": f"{error}", "layer": name})
+    os._exit(ENDED_BEFORE_RUNNING)
+
+
+class last_words:
+    """Whatever goes wrong is said to the supervisor, and ends this process: see `give_up`."""
+
+    __slots__ = ("_channel",)
+
+    def __init__(self, channel: socket.socket | int) -> None:
+        self._channel = channel
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            give_up(self._channel, error)
 
 
 class Setup(NamedTuple):
@@ -74,11 +95,16 @@ class Setup(NamedTuple):
         )
 
 
+#: What a clone calls that runs Python source: see `pyjob.make_ready`.
+Act = tuple[Callable[[], None], Callable[[bytes], int]]
+
+
 class World(NamedTuple):
     """What a job's process is cloned with.
 
     `host_proc` is a handle of the host's /proc, for the maps of users; `own` are handles of the template's
-    own namespaces and their kinds, to return to. Empty where it has none.
+    own namespaces and their kinds, to return to; empty where it has none. `handlers` are the kernel's
+    structures for signals whose handling a clone has otherwise than the template. `act` is there for source.
     """
 
     setup: Setup
@@ -86,6 +112,8 @@ class World(NamedTuple):
     has_proc: bool
     active: tuple[str, ...]
     own: tuple[tuple[int, int], ...]
+    handlers: tuple[tuple[int, bytes], ...]
+    act: Act | None
 
 
 def write_map(proc: int, name: str, text: str) -> None:
@@ -113,9 +141,3 @@ def bounded(name: str, value: int) -> tuple[int, tuple[int, int]] | None:
     most = value if hard == resource.RLIM_INFINITY else min(value, hard)
     grace = 1 if name == "CPU" and most == value and hard != value else 0  # SIGXCPU first, SIGKILL after
     return kind, (most, most + grace)
-
-
-def set_limit(name: str, value: int) -> None:
-    """Put on what `bounded` answers. Raises OSError."""
-    if limit := bounded(name, value):
-        resource.setrlimit(*limit)

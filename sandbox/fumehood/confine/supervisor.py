@@ -249,7 +249,7 @@ class Supervisor:
         self._place(job)
 
     def _place(self, job: Job) -> None:
-        jail = self._pool.take(job.key) or self._new_jail(self._setup(job), job.plan, job.key, job.mounts)
+        jail = self._pool.take(job.key) or self._new_jail(self._setup(job), job.plan, job.key, job)
         job.begin(jail)
         for stream in jail.streams:
             self._watch(stream.fd, partial(self._on_output, job, stream))
@@ -258,14 +258,12 @@ class Supervisor:
         known = self._templates.get(job.template_key)
         return known.setup if known else job.setup()
 
-    def _new_jail(
-        self, setup: Setup, plan: dict[str, Any] | None, key: str, mounts: tuple[int, ...] = ()
-    ) -> Jail:
+    def _new_jail(self, setup: Setup, plan: dict[str, Any] | None, key: str, job: Job | None = None) -> Jail:
         template = self._template(setup)
         jail = Jail(template, plan, key=key)
         self._jails.append(jail)
         self._watch(jail.channel.fileno(), partial(self._on_jail, jail))
-        jail.hand_over(mounts)
+        jail.hand_over(*((job.mounts, job.program()) if job else ((),)))
         return jail
 
     def _on_reply(self, job: Job) -> None:
@@ -286,6 +284,8 @@ class Supervisor:
             jail.hung_up = True
             if not jail.pid:
                 self._never_made(jail)
+            elif jail.has_ended:
+                self._end_jail(jail)
             return
         self._take(jail, *message)
 
@@ -334,6 +334,12 @@ class Supervisor:
         self._forget(jail.pidfd)
         self._hear(jail)
         jail.reap()
+        if not jail.has_orders or jail.is_ready or jail.hung_up:
+            self._end_jail(jail)
+        # else its template is about to say why it came to nothing, and then hangs up
+
+    def _end_jail(self, jail: Jail) -> None:
+        """The job's process is collected."""
         if not jail.init:
             self._finish(jail)
             return

@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import mmap
 import os
 import socket
 import struct
@@ -22,6 +23,7 @@ from typing import Final
 
 CLONE_VM: Final = 0x00000100
 CLONE_FILES: Final = 0x00000400
+CLONE_VFORK: Final = 0x00004000
 CLONE_PIDFD: Final = 0x00001000
 CLONE_PARENT: Final = 0x00008000
 CLONE_NEWNS: Final = 0x00020000
@@ -66,6 +68,7 @@ MOUNT_ATTR_IDMAP: Final = 0x00100000
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_DUMPABLE: Final = 4
 PR_SET_NAME: Final = 15
+PR_CAPBSET_READ: Final = 23
 PR_CAPBSET_DROP: Final = 24
 PR_SET_SECUREBITS: Final = 28
 PR_SET_CHILD_SUBREAPER: Final = 36
@@ -75,6 +78,7 @@ PR_CAP_AMBIENT: Final = 47
 PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 SECURE_ALL_LOCKED: Final = 0x2F  # NOROOT, NO_SETUID_FIXUP and both locks, and the KEEP_CAPS lock
 
+CAPABILITY_VERSION: Final = 0x20080522
 SECCOMP_SET_MODE_FILTER: Final = 1
 SECCOMP_FILTER_FLAG_NEW_LISTENER: Final = 8
 
@@ -101,32 +105,48 @@ _SHARED_NUMBERS: Final = {
     "landlock_add_rule": 445,
     "landlock_restrict_self": 446,
 }
+#: On 64-bit x86 and on ARM.
+_OWN_NUMBERS: Final = {
+    "bpf": (321, 280),
+    "capset": (126, 91),
+    "chdir": (80, 49),
+    "clone": (56, 220),
+    "close": (3, 57),
+    "dup3": (292, 24),
+    "execve": (59, 221),
+    "execveat": (322, 281),
+    "getpid": (39, 172),
+    "keyctl": (250, 219),
+    "mkdirat": (258, 34),
+    "mount": (165, 40),
+    "openat": (257, 56),
+    "pidfd_open": (434, 434),
+    "pivot_root": (155, 41),
+    "ppoll": (271, 73),
+    "prctl": (157, 167),
+    "prlimit64": (302, 261),
+    "recvfrom": (45, 207),
+    "recvmsg": (47, 212),
+    "rt_sigaction": (13, 134),
+    "seccomp": (317, 277),
+    "sendmsg": (46, 211),
+    "setns": (308, 268),
+    "setsid": (112, 157),
+    "umount2": (166, 39),
+    "unshare": (272, 97),
+    "write": (1, 64),
+}
 _NUMBERS: Final = {
-    "x86_64": _SHARED_NUMBERS
-    | {
-        "clone": 56,
-        "keyctl": 250,
-        "pivot_root": 155,
-        "seccomp": 317,
-        "capset": 126,
-        "execveat": 322,
-        "bpf": 321,
-    },
-    "aarch64": _SHARED_NUMBERS
-    | {
-        "clone": 220,
-        "keyctl": 219,
-        "pivot_root": 41,
-        "seccomp": 277,
-        "capset": 91,
-        "execveat": 281,
-        "bpf": 280,
-    },
+    name: _SHARED_NUMBERS | {call: numbers[column] for call, numbers in _OWN_NUMBERS.items()}
+    for column, name in enumerate(("x86_64", "aarch64"))
 }
 AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
+_libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 #: ctypes forgets a type when nobody holds it, and would make each of these anew in every job's process.
 _KEPT_TYPES: Final = tuple(ctypes.c_char * size for size in (8, 12, 24, 32))
 _libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
@@ -134,6 +154,9 @@ _libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 _libc_locked = ctypes.PyDLL(None, use_errno=True)
 _libc_locked.syscall.restype = ctypes.c_long
 _IDLE_STACK: Final = (ctypes.c_longlong * 2048)()
+_IDLE_STACK_TOP: Final = ctypes.addressof(_IDLE_STACK) + ctypes.sizeof(_IDLE_STACK) // 16 * 16 - 64
+_libc_locked.clone.argtypes = (*[ctypes.c_void_p] * 2, ctypes.c_int, *[ctypes.c_void_p] * 2)
+_PAUSE: Final = ctypes.cast(_libc_locked.pause, ctypes.c_void_p)
 
 
 def machine() -> str:
@@ -153,9 +176,14 @@ def _word(value: object) -> object:
     return ctypes.c_long(value) if isinstance(value, int) else value
 
 
+def number(name: str) -> int:
+    """The number of the system call *name* on this machine."""
+    return _NUMBERS[machine()][name]
+
+
 def call(name: str, *args: object) -> int:
     """Make the system call *name*. Raises OSError with that name."""
-    return call_number(_NUMBERS[machine()][name], *args, name=name)
+    return call_number(number(name), *args, name=name)
 
 
 def call_number(number: int, *args: object, name: str = "syscall") -> int:
@@ -193,24 +221,42 @@ def clone(flags: int) -> tuple[int, int]:
     """
     pidfd = ctypes.c_int(-1)
     words = ctypes.c_long(flags | CLONE_PIDFD), ctypes.c_long(0), ctypes.byref(pidfd)
-    number = ctypes.c_long(_NUMBERS[machine()]["clone"])
-    pid = _checked(int(_libc_locked.syscall(number, *words, ctypes.c_long(0), ctypes.c_long(0))), "clone")
+    which = ctypes.c_long(number("clone"))
+    pid = _checked(int(_libc_locked.syscall(which, *words, ctypes.c_long(0), ctypes.c_long(0))), "clone")
     return pid, pidfd.value
 
 
-def start_idle_init(flags: int) -> int:
-    """Start the first process of new namespaces, which only waits to be killed. Answers its pidfd.
+def locked_libc() -> ctypes.PyDLL:
+    """The C library, called with the interpreter's lock held; `syscall` answers -1 and sets ctypes' errno."""
+    return _libc_locked
 
-    It shares this process's memory, which it never writes, and stands in the C library's pause(3) on a stack
-    that all such processes share: none of them ever returns from it. So no signal may have a handler here.
-    With SIGCHLD ignored here, orphans that it inherits are collected by the kernel.
+
+def executable(code: bytes) -> int:
+    """The address of memory with *code*: written first, executable then, never both. Raises OSError."""
+    protection, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    address = _libc.mmap(None, len(code), protection, flags, -1, 0)
+    if address == ctypes.c_void_p(-1).value:
+        _checked(-1, "mmap")
+    ctypes.memmove(address, code, len(code))
+    _checked(_libc.mprotect(address, len(code), mmap.PROT_READ | mmap.PROT_EXEC), "mprotect")
+    return int(address)
+
+
+def start_idle_init(flags: int, pidfd_address: int) -> int:
+    """Start the first process of new namespaces, which only waits to be killed; its pidfd is written there.
+
+    Answers less than 0 where that fails: `last_error` says why. The process shares this one's memory, which
+    it never writes, and stands in the C library's pause(3) on a stack that all such processes share: none of
+    them ever returns from it. So no signal may have a handler here. With SIGCHLD ignored here, orphans that
+    it inherits are collected by the kernel.
     """
-    pidfd = ctypes.c_int(-1)
     flags |= CLONE_VM | CLONE_FILES | CLONE_PIDFD
-    pause = ctypes.cast(_libc.pause, ctypes.c_void_p)
-    top = ctypes.c_void_p(ctypes.addressof(_IDLE_STACK) + ctypes.sizeof(_IDLE_STACK) // 16 * 16 - 64)
-    _checked(_libc.clone(pause, top, ctypes.c_int(flags), None, ctypes.byref(pidfd)), "clone")
-    return pidfd.value
+    return int(_libc_locked.clone(_PAUSE, _IDLE_STACK_TOP, flags, None, pidfd_address))
+
+
+def last_error() -> int:
+    """The errno of the last call that was made with the interpreter's lock held."""
+    return ctypes.get_errno()
 
 
 def setns(fd: int, flags: int) -> None:
@@ -300,23 +346,38 @@ def set_name(name: str) -> None:
     prctl(PR_SET_NAME, ctypes.addressof(buffer))
 
 
+def count_of_capabilities() -> int:
+    """How many capabilities this kernel knows."""
+    number = 0
+    while _libc.prctl(PR_CAPBSET_READ, number, 0, 0, 0) >= 0:
+        number += 1
+    if ctypes.get_errno() != errno.EINVAL:  # past the last one
+        _checked(-1, f"prctl({PR_CAPBSET_READ})")
+    return number
+
+
 def drop_capabilities() -> None:
     """Empty every capability set of this thread, the bounding set included, and lock it so."""
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-    drop, number = _libc.prctl, 0
-    while not drop(PR_CAPBSET_DROP, number, 0, 0, 0):
-        number += 1
-    if ctypes.get_errno() != errno.EINVAL:  # past the last capability that this kernel knows
-        _checked(-1, f"prctl({PR_CAPBSET_DROP})")
+    for which in range(count_of_capabilities()):
+        prctl(PR_CAPBSET_DROP, which)
     prctl(PR_SET_SECUREBITS, SECURE_ALL_LOCKED)
     clear_capabilities()
 
 
 def clear_capabilities() -> None:
     """Empty the effective, permitted and inheritable sets; needs no privilege."""
-    header = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0), 8)
+    header = ctypes.create_string_buffer(struct.pack("=Ii", CAPABILITY_VERSION, 0), 8)
     data = ctypes.create_string_buffer(24)
     call("capset", ctypes.byref(header), ctypes.byref(data))
+
+
+def sigaction(number: int, action: bytes | None = None) -> bytes:
+    """rt_sigaction(2) past Python, which does not notice. Answers the kernel's structure that was there."""
+    before = ctypes.create_string_buffer(32)
+    wanted = ctypes.create_string_buffer(action, 32) if action else None
+    call("rt_sigaction", number, wanted and ctypes.byref(wanted), ctypes.byref(before), 8)
+    return before.raw
 
 
 def close_from(first: int, *, keep: tuple[int, ...] = ()) -> None:

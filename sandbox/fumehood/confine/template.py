@@ -15,19 +15,20 @@ Each job's own pid namespace has an idle first process that only the supervisor 
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import importlib
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
 from typing import Final, NoReturn
 
-from fumehood.confine import jail, pyjob, rootfs, syscalls, wire
+from fumehood.confine import pyjob, rootfs, syscalls, wire
+from fumehood.confine.cloner import Cloner
 from fumehood.confine.plan import INSIDE_ID, Plan
-from fumehood.confine.setup import Refused, Setup, World, is_hung_up, last_words, layer, write_map
+from fumehood.confine.setup import Setup, World, is_hung_up, last_words, layer, write_map
 
 _NAMESPACES: Final = (
     ("user-ns", syscalls.CLONE_NEWUSER),
@@ -42,7 +43,7 @@ _NAMESPACES: Final = (
 _OBSERVED: Final = syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC
 _NAMES: Final = {"pid": syscalls.CLONE_NEWPID, "mnt": syscalls.CLONE_NEWNS}
 _NAMES_OBSERVED: Final = {"net": syscalls.CLONE_NEWNET, "ipc": syscalls.CLONE_NEWIPC}
-_CHILD_OF_THE_SUPERVISOR: Final = syscalls.CLONE_PARENT | signal.SIGCHLD
+_HANDLED: Final = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ)
 
 
 def outer(channel: socket.socket, go_fd: int) -> NoReturn:
@@ -120,9 +121,10 @@ def _template(channel: socket.socket, setup: Setup, host_proc: int, go_fd: int) 
         syscalls.set_name("fumehood-jail")
         world = _made_ready(setup, host_proc)
         wire.send(channel, {"ready": True})
-        while True:
-            init = _new_namespaces(world) if world.own else -1
-            _clone(channel, world, init)
+        cloner = Cloner(channel, world)
+        gc.collect()
+        gc.freeze()  # a collection in a clone would otherwise write to, and so copy, every page of this
+        cloner.serve()
 
 
 def _made_ready(setup: Setup, host_proc: int) -> World:
@@ -136,12 +138,23 @@ def _made_ready(setup: Setup, host_proc: int) -> World:
         names = {**_NAMES, **(_NAMES_OBSERVED if plan.observe else {})}
         own = tuple((_namespace(host_proc, name), kind) for name, kind in names.items())
     _load_modules(plan, is_source=setup.is_source)
-    for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)  # see `syscalls.start_idle_init`
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    gc.collect()
-    gc.freeze()  # a collection in a clone would otherwise write to, and so copy, every page of this
-    return World(setup, host_proc, has_proc, active, own)
+    act = pyjob.make_ready() if setup.is_source else None
+    handlers = _put_off_handlers(is_source=setup.is_source)
+    return World(setup, host_proc, has_proc, active, own, handlers, act)
+
+
+def _put_off_handlers(*, is_source: bool) -> tuple[tuple[int, bytes], ...]:
+    """No signal has a handler here, whatever Python thinks: see `syscalls.start_idle_init`. What its clones
+    are to have instead."""
+    kept = [(number, syscalls.sigaction(number)) for number in _HANDLED] if is_source else []
+    for number in _HANDLED:
+        syscalls.sigaction(number, _action(signal.SIG_DFL))
+    syscalls.sigaction(signal.SIGCHLD, _action(signal.SIG_IGN))
+    return (*kept, (signal.SIGCHLD, _action(signal.SIG_DFL)))
+
+
+def _action(handler: signal.Handlers) -> bytes:
+    return struct.pack("=QQQQ", handler, 0, 0, 0)
 
 
 def _namespace(host_proc: int, name: str) -> int:
@@ -163,64 +176,3 @@ def _load_modules(plan: Plan, *, is_source: bool) -> None:
     with layer("profile"):
         if threading.active_count() > 1:
             raise OSError("a module of the profile's `imports` starts a thread when it is loaded")
-
-
-def _clone(channel: socket.socket, world: World, init: int) -> None:
-    """One job's process in the namespaces of *init*, if asked; the end, if the supervisor is gone.
-
-    What can be prepared for it is prepared here, in memory that is ours already: every page that a clone
-    writes first has to be copied. What fails is said, and ends the template: it may be anywhere by then.
-    """
-    body, fds = syscalls.receive_message(channel)
-    if not body:
-        os._exit(0)
-    its_channel = socket.socket(fileno=fds[0])
-    with last_words(its_channel):
-        plan, mounts = _own_plan(its_channel) if body == b"own" else (world.setup.plan, ())
-        if world.own:
-            _enter(init, plan, world, mounts)
-        prepared = jail.prepare(world.setup, plan)
-        with layer("processes"):
-            pid, pidfd = syscalls.clone(_CHILD_OF_THE_SUPERVISOR)
-    if not pid:
-        os.close(channel.detach())
-        jail.become(its_channel, world, plan, prepared, *fds[1:])
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # killed already
-        wire.send(its_channel, {"made": True}, fds=(pidfd, *((init,) if world.own else ())))
-    its_channel.close()
-    for fd in (*fds[1:], prepared.rules, pidfd, *((init,) if world.own else ())):
-        os.close(fd)
-    for fd, kind in world.own:
-        syscalls.setns(fd, kind)
-
-
-def _own_plan(channel: socket.socket) -> tuple[Plan, tuple[int, ...]]:
-    """The job sees more than the template: its plan, and mounts that the application has opened for it."""
-    message = wire.receive(channel)
-    if message is None:  # the supervisor is gone
-        os._exit(0)
-    fields, mounts = message
-    return Plan.from_wire(fields["plan"]), tuple(mounts)
-
-
-def _new_namespaces(world: World) -> int:
-    """Those that the next job will have to itself, before it is there.
-
-    An idle first process holds them: what their beginning and end cost, no caller has to wait for.
-    """
-    kinds = sum(kind for _, kind in world.own)
-    try:
-        return syscalls.start_idle_init(kinds | _CHILD_OF_THE_SUPERVISOR)
-    except OSError as error:
-        raise Refused("processes" if error.errno == errno.EAGAIN else "pid-ns", str(error)) from error
-
-
-def _enter(init: int, plan: Plan, world: World, mounts: tuple[int, ...]) -> None:
-    """Into the namespaces that *init* holds, for the child that follows; its folders are made there."""
-    with layer("pid-ns"):
-        syscalls.setns(init, sum(kind for _, kind in world.own))
-    with layer("rootfs"):
-        if plan is world.setup.plan and not world.setup.keeps_host:
-            rootfs.add_private(plan)
-        else:
-            rootfs.rebuild(plan, world.setup.plan, mounts, has_proc=world.has_proc)

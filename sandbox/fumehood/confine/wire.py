@@ -15,16 +15,26 @@ from typing import Any, Final
 from fumehood.confine import syscalls
 
 VERSION: Final = 1
+#: What a template is asked for: a jail like all others, or one whose plan comes over the jail's own channel.
+ALIKE, OWN = b"alike", b"own"
+GO: Final = b"go"  # to a job's process that has its orders already, when it is known
+#: For those who know what they get: text and where to start; answers the fields and where they end.
+decoded: Final = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _encoded: Final = json.JSONEncoder(separators=(",", ":")).encode
-_INLINE_BYTES: Final = 48_000
+MOST_INLINE_BYTES: Final = 48_000
 _MOST_BYTES: Final = 160 << 20
 _STREAMS: Final = 2  # the last number of the standard streams
 
 
+def encode(fields: dict[str, Any]) -> bytes:
+    """The body of a message."""
+    return _encoded({"v": VERSION, **fields}).encode()
+
+
 def send(sock: socket.socket, fields: dict[str, Any], *, fds: tuple[int, ...] = ()) -> None:
     """Send one message. Raises OSError if the other side is gone (EPIPE, ECONNRESET) or full (EAGAIN)."""
-    body = _encoded({"v": VERSION, **fields}).encode()
-    if len(body) <= _INLINE_BYTES:
+    body = encode(fields)
+    if len(body) <= MOST_INLINE_BYTES:
         syscalls.send_message(sock, body, fds=fds)
         return
     memory = syscalls.sealed_memfd(body)
@@ -48,13 +58,27 @@ def receive(sock: socket.socket, *, flags: int = 0) -> tuple[dict[str, Any], lis
         body, fds = syscalls.receive_message(sock, flags=flags)
     if not body:
         return None
+    return opened(body, fds)
+
+
+def opened(body: bytes, fds: list[int]) -> tuple[dict[str, Any], list[int]]:
+    """What a message says that has come, and its descriptors; as `receive`."""
     if body == b"memfd":
         memory, *fds = fds
         body = _taken(memory)
-    fields = json.loads(body.decode())
-    if fields.pop("v", None) != VERSION:
+    return decode(body), fds
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    """The fields of a message that `encode` made. Raises ValueError for anything else."""
+    text = body.decode()
+    try:
+        fields, end = decoded(text, 0)
+    except StopIteration:
+        raise ValueError("a message is no JSON") from None
+    if end != len(text) or not isinstance(fields, dict) or fields.pop("v", None) != VERSION:
         raise ValueError("a message of another version")
-    return fields, fds
+    return fields
 
 
 def _taken(fd: int) -> bytes:
