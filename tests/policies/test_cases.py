@@ -12,8 +12,8 @@ from pdp.documents import as_input, document
 from policies.test_packs import with_permits
 
 import fumehood_policies
-from fumehood.model import PARSED_KINDS, Decision, Pdp
-from fumehood.parsed import parsed_arguments
+from fumehood.model import Decision, Pdp
+from fumehood.normalise import normalised
 from fumehood.pdp import load_bundle, open_pdp, sources
 
 PACKS = sources.pack_names()
@@ -36,7 +36,7 @@ def whole(fragment: Mapping[str, Any]) -> dict[str, Any]:
     """The policy input for a row: an ordinary call, and what the row says of it."""
     args = fragment.get("args", {})
     content: dict[str, Any] = document(fragment["tool"], args, origins=fragment.get("origins", {}))
-    content["context"]["normalised"] = parsed_arguments(args, dict.fromkeys(PARSED_KINDS))
+    content["context"]["normalised"] = normalised(args)
     put(content, {part: fragment.get(part, {}) for part in ("subject", "action", "resource", "context")})
     return content
 

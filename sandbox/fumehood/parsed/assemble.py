@@ -12,10 +12,11 @@ from importlib.util import find_spec
 
 from fumehood.canonical import JSON, escape, leaves
 from fumehood.model import PARSED_KINDS, PARSED_PLACES
-from fumehood.normalise import path_of, url_of, words_of
 from fumehood.parsed.files import file_of
 from fumehood.parsed.shell import shell_of
+from fumehood.parsed.simple import path_of, words_of
 from fumehood.parsed.sql import sql_of
+from fumehood.parsed.urls import url_of
 from fumehood.parsed.why import why_no_path, why_no_url, why_no_words
 from fumehood.parsed.words import Unparseable
 

@@ -11,7 +11,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def why_no_path(text: str, *, has_folder: bool) -> str:
-    """For a text that `normalise.path_of` refuses."""
+    """For a text that `simple.path_of` refuses."""
     if not text:
         return "it is empty"
     if "\0" in text:
@@ -26,7 +26,7 @@ def why_no_path(text: str, *, has_folder: bool) -> str:
 
 
 def why_no_url(text: str) -> str:
-    """For a text that `normalise.url_of` refuses."""
+    """For a text that `urls.url_of` refuses."""
     scheme = _SCHEME.match(text)
     if scheme is None:
         return "it does not begin with a scheme and ://"
@@ -48,5 +48,5 @@ def why_no_url(text: str) -> str:
 
 
 def why_no_words(text: str) -> str:
-    """For a text that `normalise.words_of` refuses."""
+    """For a text that `simple.words_of` refuses."""
     return "it is empty" if not text.strip() else "it is not one simple command without expansions"
