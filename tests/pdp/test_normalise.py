@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import cast
 
+import idna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,6 +74,8 @@ AMBIGUOUS = [
     "http://0177.0.0.1/",
     "http://2130706433/",
     "http://straße.example/",
+    "http://g\u180dl.example/",
+    "http://a\u034fb.example/",
     "http://ｅvil.example/",
     "http://a。example/",
     "http://xn--a/",
@@ -208,3 +211,22 @@ def test_address_says_where_it_leads(host: str, reach: str) -> None:
 
 def test_query_is_kept_as_written() -> None:
     assert cast("dict[str, JSON]", url_of("http://a/?q=%41&r#f"))["query"] == "q=%41&r"
+
+
+@given(
+    label=st.text(alphabet=st.characters(min_codepoint=0xA1, max_codepoint=0x2FFF), min_size=1, max_size=12)
+)
+def test_name_in_other_letters_is_what_both_standards_make_of_it(label: str) -> None:
+    found = url_of(f"http://{label}.example/")
+    if found is None:
+        return
+    host = str(cast("dict[str, JSON]", found)["host"])
+    for encode in (lambda text: text.encode("idna"), lambda text: idna.encode(text, uts46=True)):
+        try:
+            assert encode(f"{label}.example").decode() == host
+        except (UnicodeError, idna.IDNAError):  # a stricter reader reaches no host at all
+            continue
+
+
+def test_long_name_is_refused_at_once() -> None:
+    assert url_of("http://" + "".join(map(chr, range(0x4E00, 0x4E00 + 8000))) + "/") is None

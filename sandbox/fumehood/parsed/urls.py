@@ -16,6 +16,12 @@ from fumehood.canonical import JSON
 __all__ = ["url_of"]
 
 _MAX_URL = 8192
+_MAX_LABEL = 63
+# Letters and marks that are mapped to nothing (Unicode's Default_Ignorable_Code_Point, without its format
+# characters, which are neither).
+_IGNORED = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\uffa0\ufe00-\ufe0f\U000e0000-\U000e0fff]"
+)
 _URL = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://"
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\x00-,/:;<=>?@\[\\\]^`{|}~\x7f]+)"
@@ -72,9 +78,13 @@ def _ascii_label(label: str) -> str | None:
 
     A label that is its own NFKC and case folding, of letters, marks and digits only, is mapped by neither.
     """
+    if len(label) > _MAX_LABEL:  # punycode takes the square of the length
+        return None
     if label.isascii():
         return label if not label.startswith("xn--") or _is_punycode(label) else None
-    is_plain = all(unicodedata.category(char)[0] in "LM" or char in _DIGITS for char in label)
+    is_plain = _IGNORED.search(label) is None and all(
+        unicodedata.category(char)[0] in "LM" or char in _DIGITS for char in label
+    )
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).casefold())
     if not is_plain or folded != label or unicodedata.category(label[0])[0] == "M":
         return None
