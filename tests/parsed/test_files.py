@@ -91,7 +91,7 @@ def test_folder_that_may_not_be_looked_into_is_unparseable(root: Path) -> None:
 PARTS = st.sampled_from(["models", "a", "up", "link", "..", ".", "", "out", "new", "passwd"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(parts=st.lists(PARTS, max_size=7))
 def test_it_leads_where_the_kernel_would_go(
     parts: list[str], tmp_path_factory: pytest.TempPathFactory

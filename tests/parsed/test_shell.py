@@ -146,7 +146,7 @@ def check_against_bash(text: str, folder: Path) -> bool:
     return True
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(bits=st.lists(st.sampled_from(BITS), min_size=1, max_size=9))
 def test_bash_runs_no_command_that_was_not_named(
     bits: list[str], tmp_path_factory: pytest.TempPathFactory

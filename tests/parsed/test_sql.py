@@ -139,7 +139,7 @@ WORDS = (
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(bits=st.lists(st.sampled_from(WORDS), max_size=14))
 def test_whatever_stands_there_is_parsed_or_unparseable(bits: list[str]) -> None:
     try:
@@ -150,7 +150,7 @@ def test_whatever_stands_there_is_parsed_or_unparseable(bits: list[str]) -> None
     assert all(statement["kinds"] for statement in found["statements"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     name=st.sampled_from(["delete", "update", "insert", "drop"]),
     bits=st.lists(st.sampled_from(WORDS), max_size=4),

@@ -90,7 +90,7 @@ BITS = (
 DIALECTS = st.sampled_from([None, "sqlite"])
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     bits=st.lists(st.sampled_from(BITS), min_size=1, max_size=10), dialect=st.sampled_from([None, "sqlite"])
 )

@@ -103,10 +103,8 @@ def opa(*arguments: str, packs: Sequence[str] = PACKS) -> subprocess.CompletedPr
 @pytest.mark.parametrize("pack", PACKS)
 def test_opa_itself_passes_the_same_tests_and_they_reach_every_line(pack: str) -> None:
     require("opa")
-    count = len(run_tests(with_permits(pack), only=re.escape(package_of(pack))))
-    answer = opa("test", "--ignore", "*_cases.yaml", packs=[pack])
-    assert f"PASS: {count}/{count}" in answer.stdout, answer.stdout
     answer = opa("test", "--coverage", "--ignore", "*_cases.yaml", packs=[pack])
+    assert answer.returncode == 0, answer.stdout + answer.stderr
     files = {Path(name).name: found for name, found in json.loads(answer.stdout)["files"].items()}
     (policy,) = (
         path.name for path in (PACK_ROOT / pack).glob("*.rego") if not path.name.endswith("_test.rego")
