@@ -66,7 +66,7 @@ def test_hostile_text_of_a_policy_is_shown_inert(tmp_path: Path) -> None:
 
 
 def test_packs_pass_their_tests_from_the_shell() -> None:
-    result = run("test", "refund", "model_files", "drain", "python")
+    result = run("test", "refund", "model-file", "drain", "python")
     assert (result.exit_code, result.output) == (0, "35 pass\n")
 
 

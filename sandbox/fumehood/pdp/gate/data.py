@@ -10,7 +10,6 @@ from pathlib import PurePosixPath
 from fumehood.canonical import JSON
 from fumehood.canonical import parse as parse_json
 from fumehood.errors import BindError, Problem
-from fumehood.pdp.parameters import check_parameters, defaults_apart, fill
 from fumehood.pdp.sources import PolicyFile
 
 __all__ = ["gather"]
@@ -26,19 +25,12 @@ def gather(files: Sequence[PolicyFile]) -> tuple[dict[str, JSON], list[Problem]]
     """All data documents as one, and what is wrong with them."""
     whole: dict[str, JSON] = {}
     problems: list[Problem] = []
-    own, packs = defaults_apart(files)
-    for file in own:
+    for file in files:
         problems.extend(_add(file, whole))
-    defaults: dict[str, JSON] = {}
-    for file in packs:
-        problems.extend(_add(file, defaults))
-    fill(whole, defaults)
-    return whole, problems or list(check_parameters(whole, files))
+    return whole, problems
 
 
 def _add(file: PolicyFile, whole: dict[str, JSON]) -> list[Problem]:
-    if file.name.endswith("_cases.yaml"):
-        return []
     if not file.name.endswith(".json"):
         return [_problem(file, "a data document in YAML is not read", "Write it as data.json.")]
     if PurePosixPath(file.name).name != "data.json":

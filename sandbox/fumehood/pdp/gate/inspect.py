@@ -12,12 +12,12 @@ from fumehood.pdp import sources
 from fumehood.pdp.combine import PUBLIC
 from fumehood.pdp.gate.context import Context
 from fumehood.pdp.gate.cycles import check_recursion
-from fumehood.pdp.gate.data import gather
 from fumehood.pdp.gate.grants import check_grants
 from fumehood.pdp.gate.heads import check_heads
 from fumehood.pdp.gate.items import check_items
 from fumehood.pdp.gate.names import check_names
 from fumehood.pdp.gate.negation import check_negation
+from fumehood.pdp.gate.parameters import gathered
 from fumehood.pdp.gate.refs import check_references
 from fumehood.pdp.gate.scope import check_variables
 from fumehood.pdp.gate.texts import check_texts
@@ -59,7 +59,7 @@ class Verdict:
 
 def inspect(read: sources.Files) -> Verdict:
     """Check every file of *read*."""
-    data, problems = gather([f for f in read.files if not f.is_rego])
+    data, problems = gathered([f for f in read.files if not f.is_rego])
     problems += read.problems
     modules: list[Module] = []
     for file in (f for f in read.files if f.is_rego):

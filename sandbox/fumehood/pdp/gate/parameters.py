@@ -15,12 +15,24 @@ from typing import cast
 import fumehood_policies
 from fumehood.canonical import JSON
 from fumehood.errors import Problem
+from fumehood.pdp.gate.data import gather
 from fumehood.pdp.schemas import complaints
 from fumehood.pdp.sources import PolicyFile
 
-__all__ = ["SCHEMA", "check_parameters", "defaults_apart", "fill"]
+__all__ = ["SCHEMA", "check_parameters", "defaults_apart", "fill", "gathered"]
 
 SCHEMA = "parameters.jsonschema"
+
+
+def gathered(files: Sequence[PolicyFile]) -> tuple[dict[str, JSON], list[Problem]]:
+    """All data documents as one, packs' parameters put in where the author gives none, and what is wrong."""
+    documents = [file for file in files if not file.name.endswith(("_cases.yaml", "_cases.yml"))]
+    own, packs = defaults_apart(documents)
+    whole, problems = gather(own)
+    defaults, more = gather(packs)
+    fill(whole, defaults)
+    problems += more
+    return whole, problems or list(check_parameters(whole, documents))
 
 
 def defaults_apart(files: Iterable[PolicyFile]) -> tuple[list[PolicyFile], list[PolicyFile]]:
