@@ -2,11 +2,11 @@ package policies.hours_and_roles_test
 
 import data.policies.hours_and_roles as pack
 
-_document(tool, kind, time, roles) := {
+_document(tool, kind, at, roles) := {
 	"subject": {"type": "agent", "id": "bot", "properties": {"roles": roles}},
 	"action": {"name": "execute_tool", "properties": {"args": {}}},
 	"resource": {"type": "tool", "id": tool, "properties": {"annotations": {"kind": kind}}},
-	"context": {"time": time},
+	"context": {"time": at},
 }
 
 _reasons(document) := reasons if {
@@ -16,16 +16,16 @@ _reasons(document) := reasons if {
 
 # 2026-01-05 is a Monday.
 test_working_hours_are_from_the_first_hour_to_before_the_last if {
-	every time in ["2026-01-05T08:00:00.000Z", "2026-01-09T17:59:59.999Z"] {
-		_reasons(_document("pay", "money", time, [])) == set()
+	every at in ["2026-01-05T08:00:00.000Z", "2026-01-09T17:59:59.999Z"] {
+		_reasons(_document("pay", "money", at, [])) == set()
 	}
-	every time in [
+	every at in [
 		"2026-01-05T07:59:59.999Z",
 		"2026-01-05T18:00:00.000Z",
 		"2026-01-05T00:00:00.000Z",
 		"2026-01-04T12:00:00.000Z",
 	] {
-		_reasons(_document("pay", "money", time, [])) == {"this is only done in working hours"}
+		_reasons(_document("pay", "money", at, [])) == {"this is only done in working hours"}
 	}
 }
 
