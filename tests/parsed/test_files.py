@@ -19,7 +19,8 @@ def found(path: object, cwd: object = "/") -> dict[str, Any]:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", "/nonexistent")
     where = tmp_path.resolve()
     (where / "models").mkdir()
     (where / "models" / "a").write_text("x")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONTROL_FLOW",
+    "EXPANSIONS",
     "GROUPS",
     "NAMED",
     "OPERATORS",
@@ -36,7 +37,7 @@ WORDS = frozenset(
     | {"simple_expansion", "expansion", "command_substitution", "process_substitution"}
     | {"arithmetic_expansion", "brace_expression", "test_operator", "variable_name", "special_variable_name"}
 )
-_EXPANSIONS = {
+EXPANSIONS = {
     "simple_expansion": "variable",
     "expansion": "variable",
     "command_substitution": "substitution",
@@ -122,10 +123,10 @@ def spans_of(node: Node) -> dict[int, tuple[int, str]]:
     stack = [node]
     while stack:
         here = stack.pop()
-        if here.type in _EXPANSIONS:
+        if here.type in EXPANSIONS:
             if here.type == "simple_expansion" and _VARIABLE.match(here.text or b"") is None:
                 raise Unparseable("an expansion is not read")
-            found[here.start_byte] = (here.end_byte, _EXPANSIONS[here.type])
+            found[here.start_byte] = (here.end_byte, EXPANSIONS[here.type])
         else:
             stack.extend(here.children)
     return found

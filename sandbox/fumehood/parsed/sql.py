@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlglot import exp
     from sqlglot.parser import Parser
 
-__all__ = ["MAX_SQL_BYTES", "sql_of"]
+__all__ = ["KINDS", "MAX_SQL_BYTES", "sql_of"]
 
 MAX_SQL_BYTES = 8192
 _MAX_STEPS = 30_000  # tokens stepped over, those that are read again counted again
@@ -33,7 +33,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*\Z")
 _SHORT_COMMENT = re.compile(r"--(?![\s]|\Z)")  # a comment to most, two minus signs to MySQL
 
 # Classes of sqlglot that are a statement → the kind that policies see. What is not here is not read.
-_KINDS = {
+KINDS = {
     "Select": "select", "SetOperation": "select", "Union": "select", "Intersect": "select",
     "Except": "select", "Subquery": "select", "Values": "select",
     "Insert": "insert", "Update": "update", "Delete": "delete", "Merge": "merge",
@@ -151,14 +151,14 @@ def _bounded(base: type[Parser]) -> type[Parser]:
 def _statement(tree: exp.Expr) -> dict[str, Any]:
     from sqlglot import exp
 
-    kind = _KINDS.get(type(tree).__name__)
+    kind = KINDS.get(type(tree).__name__)
     if kind is None or tree.find(exp.Command) is not None:
         raise Unparseable("a statement of it is not read here")
     kinds, reads, writes = {kind}, set(), set()
     for node in tree.walk():
         name = type(node).__name__
         if name in _NESTED:
-            kinds.add(_KINDS[name])
+            kinds.add(KINDS[name])
             writes |= {_name(table) for table in _targets(node)}
         elif name == "OnConflict":
             kinds.add("update")
