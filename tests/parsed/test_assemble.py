@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from fumehood.canonical import JSON
 from fumehood.model import PARSED_KINDS, PARSED_PLACES
+from fumehood.normalise import unrecorded
 from fumehood.parsed import missing_parsers, parsed_arguments
 from fumehood.pdp.document import NormalisedPart
 
@@ -148,3 +149,27 @@ def test_each_text_has_a_form_of_each_kind_or_a_reason(text: str) -> None:
     NormalisedPart.model_validate(found)
     for kind, place in PARSED_PLACES.items():
         assert ("/a" in found[place]) != ("/a" in found.get("unparseable", {}).get(kind, {}))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    read=st.dictionaries(
+        st.sampled_from(PARSED_KINDS), st.none() | st.frozensets(st.sampled_from(["/a", "/b/0", "/c"]))
+    ),
+    texts=st.lists(st.sampled_from(["/x", "ls", "select 1", "http://a/", "'", ""]), min_size=2, max_size=2),
+)
+def test_what_was_not_read_can_be_told_from_the_record(
+    read: dict[str, frozenset[str] | None], texts: list[str]
+) -> None:
+    args: JSON = {"a": texts[0], "b": [texts[1]], "n": 5}
+    left_out = set(unrecorded(args, parsed(args, read)))
+    for kind, place in PARSED_PLACES.items():
+        for pointer in ("/a", "/b/0"):
+            was_read = kind in read and (read[kind] is None or pointer in read[kind])  # type: ignore[operator]
+            assert was_read is not bool({(place,), (place, pointer)} & left_out)
+
+
+def test_nothing_is_left_out_of_what_was_computed_whole() -> None:
+    args: JSON = {"a": "ls; rm", "b": ["x", 1], "c": {"d": "~/x"}}
+    assert list(unrecorded(args, parsed(args))) == []
+    assert list(unrecorded(args, {})) == [(place,) for place in PARSED_PLACES.values()]
