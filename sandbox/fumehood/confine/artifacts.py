@@ -16,7 +16,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from fumehood.confine import syscalls
+from fumehood.confine import messages
 from fumehood.confine.outcome import Artifact
 
 MOST_BYTES: Final = 32 << 20
@@ -34,7 +34,7 @@ def collect(folder: int, patterns: Sequence[str]) -> int:
 
     At most MOST_FILES files and MOST_BYTES bytes; what is over is left out. Nothing in it may move.
     """
-    target = syscalls.memfd()
+    target = messages.memfd()
     room, files = MOST_BYTES, 0
     with contextlib.suppress(OSError):  # the folder itself cannot be read
         for path, file in _walk(os.dup(folder), "", patterns, levels=_MOST_LEVELS):
@@ -42,7 +42,7 @@ def collect(folder: int, patterns: Sequence[str]) -> int:
             if size <= room and files < MOST_FILES:
                 _append(target, os.fsencode(path), file, size)
                 room, files = room - size, files + 1
-    syscalls.seal(target)
+    messages.seal(target)
     return target
 
 
@@ -60,7 +60,7 @@ def read(fd: int) -> tuple[Artifact, ...]:
     """What `collect` wrote; closes *fd*."""
     try:
         limit = MOST_BYTES + MOST_FILES * (_HEAD.size + 16 * 256)
-        body = memoryview(syscalls.read_memfd(fd, limit_bytes=limit))
+        body = memoryview(messages.read_memfd(fd, limit_bytes=limit))
     finally:
         os.close(fd)
     found = []

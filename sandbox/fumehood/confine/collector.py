@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from fumehood.confine import artifacts, folders, syscalls, wire
+from fumehood.confine import artifacts, folders, messages, syscalls, wire
 
 if TYPE_CHECKING:
     from fumehood.confine.jobs import Job
@@ -41,7 +41,7 @@ class Collector:
         """What it has found, if it is ready; it is gone afterwards, ready or not."""
         found: list[int] = []
         with contextlib.suppress(OSError):
-            message = wire.receive(self.channel, flags=socket.MSG_DONTWAIT)
+            message = wire.receive(self.channel, flags=messages.NOW)
             found = message[1] if message else []
         if self._pid > 0:
             os.kill(self._pid, signal.SIGKILL)

@@ -8,12 +8,11 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from fumehood.confine import folders, procs, syscalls, wire
+from fumehood.confine import folders, messages, procs, wire
 from fumehood.confine.observe import Observer
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from fumehood.confine.pool import Template
 
 _MOST_SETUP_BYTES: Final = 8 << 20
-_NOW: Final = socket.MSG_DONTWAIT
 
 
 @dataclass(slots=True)
@@ -63,7 +61,7 @@ class Setup:
     @classmethod
     def read(cls, fd: int, key: str) -> Setup:
         """From the memory file that the caller sent."""
-        fields = json.loads(syscalls.read_memfd(fd, limit_bytes=_MOST_SETUP_BYTES))
+        fields = json.loads(messages.read_memfd(fd, limit_bytes=_MOST_SETUP_BYTES))
         calls = {int(number): name for number, name in fields.pop("calls")}
         return cls(key, fields, calls)
 
@@ -125,7 +123,7 @@ class Jail:
                 self.has_orders = message is not None
                 wire.send(self.channel, {"plan": self._own_plan, "orders": message}, fds=(*mounts, *inputs))
             body = wire.OWN if self._own_plan else wire.ALIKE
-            syscalls.send_message(self.template.channel, body, fds=its)
+            messages.send_message(self.template.channel, body, fds=its)
         except (BrokenPipeError, ConnectionResetError):
             pass
         except OSError as error:
@@ -137,7 +135,7 @@ class Jail:
         """Its job's orders; or the word to go, if it has them."""
         try:
             if self.has_orders:
-                syscalls.send_message(self.orders, wire.GO)
+                messages.send_message(self.orders, wire.GO)
             else:
                 wire.send(self.orders, message, fds=fds)
         except (BrokenPipeError, ConnectionResetError):  # it ended: it has said why
@@ -150,9 +148,9 @@ class Jail:
         """The errno with which its program could not be started. Only code of ours can have said that."""
         try:
             if not self.has_orders:
-                message = wire.receive(self.orders, flags=_NOW)
+                message = wire.receive(self.orders, flags=messages.NOW)
                 return int(message[0]["not_started"]) if message else None
-            body, _ = syscalls.receive_message(self.orders, flags=_NOW)
+            body, _ = messages.receive_message(self.orders, flags=messages.NOW)
         except OSError:
             return None
         return -int.from_bytes(body, sys.byteorder, signed=True) if body else None
@@ -198,7 +196,7 @@ class Jail:
         self._is_doomed = True
         if not self.is_isolated and self.pidfd >= 0:
             procs.kill_all(procs.descendants(self.pid))
-        for pidfd in (self.init_pidfd, self.pidfd):
+        for pidfd in (self.init_pidfd, -1 if self.has_ended else self.pidfd):
             if pidfd >= 0:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)

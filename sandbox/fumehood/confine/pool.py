@@ -12,7 +12,7 @@ import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from fumehood.confine import syscalls, wire
+from fumehood.confine import messages, wire
 
 if TYPE_CHECKING:
     from fumehood.confine.jails import Jail, Setup
@@ -36,13 +36,13 @@ class Template:
         self.is_dropped = self.is_ready = False
         wire.send(self.channel, setup.fields)
         with its:
-            syscalls.send_message(zygote, b"template", fds=(its.fileno(),))
+            messages.send_message(zygote, b"template", fds=(its.fileno(),))
 
     def hear(self) -> bool:
         """Take what it has said so far. False at its end."""
         while True:
             try:
-                message = wire.receive(self.channel, flags=socket.MSG_DONTWAIT)
+                message = wire.receive(self.channel, flags=messages.NOW)
             except BlockingIOError:
                 return True
             if message is None:

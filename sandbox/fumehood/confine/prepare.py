@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from fumehood.confine import masks, staging, syscalls
+from fumehood.confine import masks, messages, staging, syscalls
 from fumehood.confine import plan as plans
 from fumehood.confine.layers import missing
 from fumehood.confine.outcome import TIERS
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 #: As root each is a descriptor in the one message to the spawner, which has room for few more.
 _MOST_INLINE: Final = 16_000
-_MOST_MOUNTS: Final = syscalls.MOST_DESCRIPTORS - 13
+_MOST_MOUNTS: Final = messages.MOST_DESCRIPTORS - 13
 
 
 @lru_cache(maxsize=1)
@@ -104,7 +104,7 @@ class Kind:
         }
         body = json.dumps(setup, sort_keys=True).encode()
         self.key = hashlib.sha256(body).hexdigest()
-        self.fd = syscalls.sealed_memfd(body)
+        self.fd = messages.sealed_memfd(body)
         weakref.finalize(self, os.close, self.fd)
 
 
@@ -152,7 +152,7 @@ def order(spec: Spec, profile: Profile, *, spawner: Spawner, owned: contextlib.E
     fds = [kind.fd, _stdin(spec.stdin, owned)]
     if spec.source is not None and text is None:
         source = spec.source.encode() if isinstance(spec.source, str) else spec.source
-        fds.append(_owned(syscalls.sealed_memfd(source), owned))
+        fds.append(_owned(messages.sealed_memfd(source), owned))
     return Order(fields, (*fds, *mounts), timeout_s, kind, at_end)
 
 
@@ -177,7 +177,7 @@ def _nothing() -> int:
 
 
 def _stdin(body: bytes, owned: contextlib.ExitStack) -> int:
-    return _owned(syscalls.sealed_memfd(body), owned) if body else _nothing()
+    return _owned(messages.sealed_memfd(body), owned) if body else _nothing()
 
 
 def _timeout_s(spec: Spec, profile: Profile) -> float:

@@ -12,7 +12,7 @@ import socket
 import struct
 from typing import Final, NoReturn
 
-from fumehood.confine import landlock, procs, syscalls
+from fumehood.confine import landlock, messages, procs, syscalls
 from fumehood.confine.child import PATIENCE_S, require
 from fumehood.confine.probes_mounts import map_ids
 
@@ -80,7 +80,7 @@ def listen() -> None:
         signal.alarm(PATIENCE_S)
         _be_held(its)
     its.close()
-    body, fds = syscalls.receive_message(ours)
+    body, fds = messages.receive_message(ours)
     if not fds:
         raise OSError(int(body or errno.EPROTO), "no listener")
     poll = select.poll()
@@ -97,11 +97,11 @@ def listen() -> None:
 def _be_held(channel: socket.socket) -> NoReturn:
     try:
         listener = syscalls.load_filter(_program(_UNSET, 0x7FC00000), listener=True)
-        syscalls.send_message(channel, b"listener", fds=(listener,))
+        messages.send_message(channel, b"listener", fds=(listener,))
         syscalls.call_number(_UNSET)
     except OSError as error:
         if error.errno != errno.ENOSYS:
-            syscalls.send_message(channel, str(error.errno).encode())
+            messages.send_message(channel, str(error.errno).encode())
         os._exit((error.errno or 0) & 0xFF)
     os._exit(0)
 
@@ -110,7 +110,7 @@ def _be_held(channel: socket.socket) -> NoReturn:
 
 
 def memory_file() -> None:
-    os.close(syscalls.sealed_memfd(b"probe"))
+    os.close(messages.sealed_memfd(b"probe"))
 
 
 def close_range() -> None:

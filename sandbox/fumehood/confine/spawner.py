@@ -17,7 +17,7 @@ import signal
 import socket
 from typing import NoReturn
 
-from fumehood.confine import folders, landlock, procs, root, syscalls, template, wire
+from fumehood.confine import folders, landlock, messages, procs, root, syscalls, template, wire
 
 
 def main(client_fd: int) -> NoReturn:
@@ -104,7 +104,7 @@ def _require_what_jobs_need() -> None:
     if os.readlink("/proc/self") != str(os.getpid()):  # noqa: PTH115 — no path objects here
         raise OSError("/proc is that of other processes (another pid namespace)")
     os.close(os.pidfd_open(os.getpid()))
-    os.close(syscalls.sealed_memfd(b"x"))
+    os.close(messages.sealed_memfd(b"x"))
     syscalls.call("close_range", 0x7FFFFFFE, 0x7FFFFFFF, 0)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 0)
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
@@ -142,7 +142,7 @@ def _start_zygote(*, keep_out: tuple[int, ...]) -> tuple[socket.socket, int]:
 def _be_zygote(requests: socket.socket) -> NoReturn:
     syscalls.set_name("fumehood-zygote")
     while True:
-        body, fds = syscalls.receive_message(requests)
+        body, fds = messages.receive_message(requests)
         if not body:
             os._exit(0)
         (channel_fd,) = fds

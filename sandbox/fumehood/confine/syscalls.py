@@ -8,14 +8,11 @@ Source: man pages of section 2; include/uapi/linux/{sched,mount,prctl,seccomp,la
 
 from __future__ import annotations
 
-import array
 import contextlib
 import ctypes
 import errno
-import fcntl
 import mmap
 import os
-import socket
 import struct
 from typing import Final
 
@@ -82,14 +79,9 @@ CAPABILITY_VERSION: Final = 0x20080522
 SECCOMP_SET_MODE_FILTER: Final = 1
 SECCOMP_FILTER_FLAG_NEW_LISTENER: Final = 8
 
-F_ADD_SEALS: Final = 1033
-SEAL_ALL: Final = 0x1 | 0x2 | 0x4 | 0x8  # seal, shrink, grow, write
 #: See `seccomp`: known here, to processes that compile no filter.
 EXEC_ONCE_FD: Final = 1023
 KEYCTL_JOIN_SESSION_KEYRING: Final = 1
-MFD_CLOEXEC: Final = 0x1
-MFD_ALLOW_SEALING: Final = 0x2
-MFD_NOEXEC_SEAL: Final = 0x8
 
 _SHARED_NUMBERS: Final = {
     "open_tree": 428,
@@ -408,68 +400,3 @@ def execveat(fd: int, argv: list[bytes], env: list[bytes]) -> None:
     argv_c = (ctypes.c_char_p * (len(argv) + 1))(*argv, None)
     env_c = (ctypes.c_char_p * (len(env) + 1))(*env, None)
     call("execveat", fd, ctypes.c_char_p(b""), argv_c, env_c, AT_EMPTY_PATH)
-
-
-# --- descriptors and messages ----------------------------------------------------------------------
-
-
-def memfd(name: str = "fumehood") -> int:
-    """An empty memory file that may be sealed and never executed."""
-    try:
-        return os.memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # before Linux 6.3 the kernel does not know MFD_NOEXEC_SEAL
-            raise
-        return os.memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)
-
-
-def sealed_memfd(body: bytes) -> int:
-    """A read-only, unshrinkable memory file holding *body*, rewound."""
-    fd = memfd()
-    view = memoryview(body)
-    while view:
-        view = view[os.write(fd, view) :]
-    seal(fd)
-    return fd
-
-
-def seal(fd: int) -> None:
-    """Make the memory file *fd* read-only for good, and rewind it."""
-    fcntl.fcntl(fd, F_ADD_SEALS, SEAL_ALL)
-    os.lseek(fd, 0, os.SEEK_SET)
-
-
-def read_memfd(fd: int, *, limit_bytes: int) -> bytes:
-    """The whole body of a memory file of at most *limit_bytes*. Raises ValueError if it is larger."""
-    size = os.fstat(fd).st_size
-    if size > limit_bytes:
-        raise ValueError(f"a message body of {size} bytes is over the limit of {limit_bytes}")
-    return os.pread(fd, size, 0)
-
-
-MOST_DESCRIPTORS: Final = 253  # in one message, says the kernel (SCM_MAX_FD)
-
-
-def send_message(sock: socket.socket, body: bytes, *, fds: tuple[int, ...] = ()) -> None:
-    """One SEQPACKET message with descriptors. CPython 3.11's `send_fds` ignores its flags; this does not."""
-    control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    sock.sendmsg([body], control, socket.MSG_NOSIGNAL)
-
-
-def receive_message(sock: socket.socket, *, flags: int = 0) -> tuple[bytes, list[int]]:
-    """One SEQPACKET message and its descriptors, close-on-exec; empty body at the end of the stream.
-
-    Raises:
-        ValueError: the message was cut (its descriptors are closed).
-    """
-    room = socket.CMSG_SPACE(MOST_DESCRIPTORS * 4)
-    body, control, got_flags, _ = sock.recvmsg(1 << 17, room, socket.MSG_CMSG_CLOEXEC | flags)
-    fds = array.array("i")
-    for level, kind, data in control:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    if got_flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-        for fd in fds:
-            os.close(fd)
-        raise ValueError("a message was cut")
-    return body, list(fds)

@@ -12,7 +12,7 @@ import os
 import socket
 from typing import Any, Final
 
-from fumehood.confine import syscalls
+from fumehood.confine import messages
 
 VERSION: Final = 1
 #: What a template is asked for: a jail like all others, or one whose plan comes over the jail's own channel.
@@ -35,11 +35,11 @@ def send(sock: socket.socket, fields: dict[str, Any], *, fds: tuple[int, ...] = 
     """Send one message. Raises OSError if the other side is gone (EPIPE, ECONNRESET) or full (EAGAIN)."""
     body = encode(fields)
     if len(body) <= MOST_INLINE_BYTES:
-        syscalls.send_message(sock, body, fds=fds)
+        messages.send_message(sock, body, fds=fds)
         return
-    memory = syscalls.sealed_memfd(body)
+    memory = messages.sealed_memfd(body)
     try:
-        syscalls.send_message(sock, b"memfd", fds=(memory, *fds))
+        messages.send_message(sock, b"memfd", fds=(memory, *fds))
     finally:
         os.close(memory)
 
@@ -52,10 +52,10 @@ def receive(sock: socket.socket, *, flags: int = 0) -> tuple[dict[str, Any], lis
         BlockingIOError: nothing there yet, on a socket that does not block.
     """
     try:
-        body, fds = syscalls.receive_message(sock, flags=flags)
+        body, fds = messages.receive_message(sock, flags=flags)
     except ConnectionResetError:
         # The other side ended with something unread. The error comes once, before what it had sent: read on.
-        body, fds = syscalls.receive_message(sock, flags=flags)
+        body, fds = messages.receive_message(sock, flags=flags)
     if not body:
         return None
     return opened(body, fds)
@@ -83,7 +83,7 @@ def decode(body: bytes) -> dict[str, Any]:
 
 def _taken(fd: int) -> bytes:
     try:
-        return syscalls.read_memfd(fd, limit_bytes=_MOST_BYTES)
+        return messages.read_memfd(fd, limit_bytes=_MOST_BYTES)
     finally:
         os.close(fd)
 
