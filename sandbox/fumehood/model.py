@@ -53,10 +53,9 @@ PARSED_PLACES: Mapping[str, str] = {
 }
 PARSED_KINDS = tuple(PARSED_PLACES)
 
-#: Dialects that an annotation may name, in sqlglot's words.
+#: Dialects that an annotation may name, as sqlglot calls them; not athena, which it reads by two parsers.
 SQL_DIALECTS = frozenset(
     {
-        "athena",
         "bigquery",
         "clickhouse",
         "databricks",

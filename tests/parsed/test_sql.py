@@ -77,10 +77,34 @@ def test_text_that_is_not_read_is_unparseable(text: str, dialect: str | None) ->
         print(parsed(text, dialect))
 
 
-def test_nothing_is_logged_of_what_is_not_read(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(Unparseable):
-        parsed("explain analyze delete from t", "postgres")
+@pytest.mark.parametrize("dialect", sorted(SQL_DIALECTS))
+def test_nothing_is_logged_of_what_is_not_read(dialect: str, caplog: pytest.LogCaptureFixture) -> None:
+    for text in ("call list schema ", "fetch kill `drop table ", "set a=1 localtime not rollback"):
+        try:
+            parsed(text, dialect)
+        except Unparseable:
+            continue
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("dialect", sorted(SQL_DIALECTS))
+def test_steps_are_counted_in_every_dialect(dialect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fumehood.parsed.sql._MAX_STEPS", 3)
+    with pytest.raises(Unparseable):
+        parsed("select a, b, c from t", dialect)
+
+
+FAULTS = [
+    ("create default format for 1", "spark"),
+    ("desc volatile default range ", "postgres"),
+    ("map (select a from u)amap try_cast(create begin <> grouping sets &< }", "databricks"),
+]
+
+
+@pytest.mark.parametrize(("text", "dialect"), FAULTS)
+def test_mistake_of_the_parser_is_unparseable(text: str, dialect: str) -> None:
+    with pytest.raises(Unparseable):
+        parsed(text, dialect)
 
 
 def test_each_dialect_that_an_annotation_may_name_is_known_to_the_parser() -> None:

@@ -107,7 +107,7 @@ def _read(text: str, dialect: str) -> list[dict[str, Any]]:
 
     try:
         trees = _parse(text, dialect)
-    except (SqlglotError, RecursionError, _TooMuch):
+    except (SqlglotError, RecursionError, _TooMuch, *_FAULTS):
         raise Unparseable("it is not SQL that is read here") from None
     statements = [tree for tree in trees if tree is not None and type(tree).__name__ != "Semicolon"]
     if not statements:
@@ -115,6 +115,10 @@ def _read(text: str, dialect: str) -> list[dict[str, Any]]:
     if dialect == "tsql" and any(_may_be_statement(name) for tree in statements for name in tree.walk()):
         raise Unparseable("a name of it may be a statement")
     return [_statement(tree) for tree in statements]
+
+
+# The parser's own mistakes, on text that is not SQL: found by generating some.
+_FAULTS = (TypeError, IndexError, KeyError, AttributeError, ValueError)
 
 
 class _TooMuch(Exception):
