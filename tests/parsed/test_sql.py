@@ -79,7 +79,12 @@ def test_text_that_is_not_read_is_unparseable(text: str, dialect: str | None) ->
 
 @pytest.mark.parametrize("dialect", sorted(SQL_DIALECTS))
 def test_nothing_is_logged_of_what_is_not_read(dialect: str, caplog: pytest.LogCaptureFixture) -> None:
-    for text in ("call list schema ", "fetch kill `drop table ", "set a=1 localtime not rollback"):
+    for text in (
+        "call list schema ",
+        "fetch kill `drop table ",
+        "set a=1 localtime not rollback",
+        "select a -> '$.x[1.5]'",
+    ):
         try:
             parsed(text, dialect)
         except Unparseable:
