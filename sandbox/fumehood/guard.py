@@ -32,6 +32,7 @@ from fumehood.functions import FunctionBody, FunctionTool, tool_of
 from fumehood.ledger import Ledger, default_path, open_ledger, this_process
 from fumehood.log import logger
 from fumehood.model import Annotations, Decision, Pdp, Runs, Session, Subject
+from fumehood.parsed import missing_parsers
 from fumehood.pdp import Bundle, BundleKey, OpaServer, keys_of, open_pdp, server_of
 from fumehood.pdp.reload import ReloadablePdp, watch
 from fumehood.redaction import redacted_args
@@ -118,6 +119,7 @@ class Guard:
         self._on_pending = on_pending
         opened = partial(open_pdp, isolation=isolation, url=pdp, lock_down=LOCK_DOWN)
         self._pdp = ReloadablePdp(policies, opened, signed_by=keys)
+        _warn_of_parsers(self._pdp.bundle)
         self._is_watching, self._is_embedded = reload, pdp is None
         try:
             self._ledger = _opened(ledger, durability)
@@ -457,6 +459,15 @@ class Guard:
     def _look(self) -> None:
         self._hands.waiters.look()
         self._jobs.look()
+
+
+def _warn_of_parsers(bundle: Bundle) -> None:
+    """A policy that reads what nothing here can parse is loaded: to it all of that is unparseable."""
+    for kind in missing_parsers(bundle.facts.reads_parsed):
+        logger().warning(
+            f"a policy reads call.{kind}, but its parser is not installed: all is unparseable to it",
+            remedy="pip install 'fumehood[parsers]'",
+        )
 
 
 def _opened(

@@ -79,6 +79,7 @@ def load_bundle(
             set(rules) & set(combine.PHASES["return_result"]) for rules in verdict.rules.values()
         ),
         reads_history=verdict.reads_history,
+        reads_parsed=verdict.reads_parsed,
     )
     tests = tuple((f.name, f.text) for f in read.files if f.is_test)
     return Bundle(files, revision, packages, facts, *_embedded(verdict), data, tests)
