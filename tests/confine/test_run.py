@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -255,6 +256,15 @@ def test_a_folder_of_the_host_is_shared_and_its_files_are_the_callers(tmp_path: 
     script = tmp_path / "job.py"
     script.write_text("print('from a file')")
     assert confine.run(["python3", "job.py"], workdir=tmp_path).stdout == b"from a file\n"
+
+
+def test_a_program_in_that_folder_is_started_by_its_relative_name(tier: str, tmp_path: Path) -> None:
+    (tmp_path / "tools").mkdir()
+    shutil.copy("/bin/echo", tmp_path / "tools" / "say")
+    options = {"profile": "shell", "workdir": tmp_path, "tier": tier}
+    by_path = confine.run(["tools/say", "1"], **options)
+    by_name = confine.run(["say", "2"], env={"PATH": "/bin:tools"}, **options)
+    assert (by_path.stdout, by_name.stdout) == (b"1\n", b"2\n"), (by_path, by_name)
 
 
 def test_without_namespaces_a_folder_is_shared_too(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def _received(channel: int) -> tuple[Wanted, tuple[dict[str, Any], int] | None]:
 
 def _found(plan: Plan, orders: dict[str, Any], stdin: int) -> Start:
     env = {**dict(plan.env), **dict(orders["env"])}
-    path = inside.found(orders["argv"][0], env)
+    path = inside.found(orders["argv"][0], env, workdir=plan.workdir)
     return Start(
         path=os.fsencode(path or ""),
         argv=[os.fsencode(word) for word in orders["argv"]],
