@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 
 from fumehood.confine import landlock, procs, rootfs, syscalls, wire
 from fumehood.confine.plan import INSIDE_ID, Plan
-from fumehood.confine.sequence import NEVER, UNLESS_ZERO, Cell, Letter, Sequence, Stop
+from fumehood.confine.sequence import NEVER, UNLESS_ZERO, Cell, Letter, Sequence, Stop, may_share_memory
 from fumehood.confine.setup import Refused, World, bounded, layer
 
 _SHARED: Final = syscalls.CLONE_PARENT | syscalls.CLONE_VM | syscalls.CLONE_VFORK | signal.SIGCHLD
@@ -160,6 +160,8 @@ class Making:
 
         Answers why it could not be.
         """
+        if not may_share_memory():
+            raise Refused("processes", "a process cannot be made in its parent's memory here")
         self._calls.run(0, self.end, alone=self.clone + 1)
         return self._calls.failure(self.clone + 1)
 

@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from fumehood.confine import folders, procs, syscalls, wire
+from fumehood.confine import folders, procs, sequence, syscalls, wire
 from fumehood.confine.observe import Observer
 
 if TYPE_CHECKING:
@@ -116,12 +116,14 @@ class Jail:
         """Ask the template for the clone that this becomes. What cannot be sent is found at its hang-up.
 
         There may be a reason of our own: a limit on descriptors that are under way, or on memory. A program's
-        *orders* can go with it where this is isolated: nobody has to be found who would run away.
+        *orders* can go with it where this is isolated (nobody has to be found who would run away) and its
+        process can be made in the template's memory.
         """
         its = (self._theirs.detach(), self._its_orders.detach(), self._out_w, self._err_w)
         try:
             if self._own_plan:
-                message, inputs = orders if orders and self.is_isolated else (None, ())
+                goes_along = self.is_isolated and sequence.may_share_memory()
+                message, inputs = orders if orders and goes_along else (None, ())
                 self.has_orders = message is not None
                 wire.send(self.channel, {"plan": self._own_plan, "orders": message}, fds=(*mounts, *inputs))
             body = wire.OWN if self._own_plan else wire.ALIKE

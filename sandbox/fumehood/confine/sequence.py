@@ -287,7 +287,10 @@ def _word(address: int) -> int:
 
 
 def may_share_memory() -> bool:
-    """True if a process can make its calls in its parent's memory: it never comes back to Python."""
+    """True if a process can make its calls in its parent's memory: it never comes back to Python.
+
+    Asked before the first fork, all that are forked have one answer.
+    """
     return _code() is not None
 
 
