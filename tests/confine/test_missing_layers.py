@@ -6,6 +6,7 @@ What the doctor says about such a host is what a job is then refused for.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import pytest
 from host import require
 
 from confine.missing import HARNESS
+from fumehood.confine import layers
 from fumehood.confine.layers import REMEDIES
 
 Runner = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -106,7 +108,11 @@ DOCTORS = [Case(calls, answer, "full", "doctor") for calls in CASES for answer i
 #: A surrounding filter that kills whoever asks, rather than answering.
 KILLED = "unshare mount pivot_root move_mount landlock_restrict_self capset pidfd_open close_range"
 KILLS = [Case(calls, "KILL", tier, "source") for tier in TIERS for calls in KILLED.split()]
-EVERY = [*JOBS, *KILLS, *CONTROLS, *COMMANDS, *DOCTORS]
+#: A program that is started in its template's memory, which says what it came to.
+KILLS += [Case(call, "KILL", "full", "argv", "model-loader") for call in ("capset", "landlock_restrict_self")]
+#: Refused when the last layer is on, and the program not yet started.
+LATE = [Case("dup3", "EPERM", "full", "argv", profile) for profile in ("shell", "python-offline")]
+EVERY = [*JOBS, *LATE, *KILLS, *CONTROLS, *COMMANDS, *DOCTORS]
 
 Ask = Callable[[Case], dict[str, Any]]
 
@@ -172,6 +178,19 @@ def test_where_asking_is_deadly_nothing_ran_either(case: Case, ask: Ask) -> None
         )  # the kernel's word: killed while it was made
     else:
         assert (found.get("exit"), found["ran"]) == (["exited", 0], True), found
+
+
+@each(LATE)
+def test_what_is_refused_after_the_last_layer_is_named_too(case: Case, ask: Ask) -> None:
+    found = ask(case)
+    assert (found.get("layer"), found["ran"]) == ("supervisor", False), found
+
+
+def test_each_layer_that_a_step_belongs_to_has_a_remedy() -> None:
+    code = "".join(path.read_text() for path in Path(layers.__file__).parent.glob("*.py"))
+    named = re.findall(r"calls\.add\(\s*\"([a-z-]+)\"", code)
+    assert len(named) > 40
+    assert set(named) <= set(REMEDIES)
 
 
 @each([case for case in JOBS if not case.layer])

@@ -429,3 +429,18 @@ time.sleep(0 if __import__("os").path.isdir("/job") else 3)
         assert outcome.stdout == b"28\n"  # ENOSPC, in the second file
     else:
         assert outcome.exit.kind == "disk"
+
+
+@pytest.mark.parametrize("profile", ["shell", "strictest"])
+def test_a_program_that_cannot_be_reached_is_not_started(profile: str, tmp_path: Path) -> None:
+    """Before the process gives it up, it could have been: it is root there."""
+    require("userns")
+    (tmp_path / "tools").mkdir()
+    shutil.copy("/bin/echo", tmp_path / "tools" / "say")
+    (tmp_path / "tools").chmod(0)
+    try:
+        outcome = confine.run(["tools/say"], profile=profile, workdir=tmp_path)
+    finally:
+        (tmp_path / "tools").chmod(0o700)
+    assert outcome.exit == confine.Exit("not_started", 13)
+    assert outcome.stderr == b"fumehood: cannot start 'tools/say': Permission denied\n"

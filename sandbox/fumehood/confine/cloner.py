@@ -17,7 +17,7 @@ from signal import SIGCHLD
 from typing import Any, Final, NamedTuple, NoReturn
 
 from fumehood.confine import inside, rootfs, syscalls, wire
-from fumehood.confine.jail import Ends, Making, Start
+from fumehood.confine.jail import PROGRAM, Ends, Making, Start
 from fumehood.confine.plan import Plan
 from fumehood.confine.sequence import NEVER, Letter, Sequence, Stop
 from fumehood.confine.setup import Refused, World, give_up, last_words, layer
@@ -114,12 +114,18 @@ class Cloner:
         refusal = making.start()
         os.close(start.stdin)
         if refusal:
-            sock = socket.socket(fileno=self._ends.channel.descriptor)
-            with contextlib.suppress(OSError):
-                wire.send(sock, {"error": f"{refusal}", "layer": refusal.layer})
-            sock.detach()
+            self._say(refusal)
         making.return_home()
         self._calls.run(self._leave)
+
+    def _say(self, refusal: Refused) -> None:
+        fields: dict[str, Any] = {"error": f"{refusal}", "layer": refusal.layer}
+        if refusal.layer == PROGRAM:
+            fields = {"not_started": refusal.errno}
+        sock = socket.socket(fileno=self._ends.channel.descriptor)
+        with contextlib.suppress(OSError):
+            wire.send(sock, fields)
+        sock.detach()
 
     def _become(self, making: Making, plan: Plan, number: int) -> NoReturn:
         """The job's process, if it has come as far as it has to; the supervisor may be gone."""

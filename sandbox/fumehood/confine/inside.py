@@ -37,12 +37,12 @@ def source_job(plan: Plan, ends: Ends, act: Act) -> Callable[[], NoReturn]:
     letter = Letter(calls, size=wire.MOST_INLINE_BYTES, descriptors=_MOST_SENT)
     stdin, first = calls.cell(), calls.cell(_SOURCE_FD)
     for number, end in ((1, ends.out), (2, ends.err)):
-        calls.add("streams", "dup3", end, number, 0)
+        calls.add("supervisor", "dup3", end, number, 0)
     length = letter.receive(calls, ends.orders)
     taken = len(calls.steps)
     calls.add("supervisor", "setsid")  # it knows by now who this is
-    calls.add("streams", "dup3", stdin, 0, 0)
-    calls.add("streams", "close_range", first, 0xFFFF_FFFF, 0)
+    calls.add("supervisor", "dup3", stdin, 0, 0)
+    calls.add("supervisor", "close_range", first, 0xFFFF_FFFF, 0)
     take, begin, read = calls.prepared(0, taken), calls.prepared(taken), letter.reader(length)
     taken_at, begun_at = calls.place(taken), calls.place(len(calls.steps))
     put_stdin, scan, exit_ = stdin.writer(), wire.decoded, os._exit

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fumehood.confine import folders, procs, sequence, syscalls, wire
 from fumehood.confine.observe import Observer
+from fumehood.confine.setup import ENDED_BEFORE_RUNNING
 
 if TYPE_CHECKING:
     from fumehood.confine.jobs import Job
@@ -108,6 +109,7 @@ class Jail:
         self.observer: Observer | None = None
         self.hung_up = False
         self.has_orders = False  # what its program is: it waits for the word to go
+        self.unopened = 0  # the errno with which its program could not be opened
         self._is_doomed = False
 
     def hand_over(
@@ -150,6 +152,8 @@ class Jail:
 
     def not_started(self) -> int | None:
         """The errno with which its program could not be started. Only code of ours can have said that."""
+        if self.unopened:
+            return self.unopened
         try:
             if not self.has_orders:
                 message = wire.receive(self.orders, flags=_NOW)
@@ -171,6 +175,8 @@ class Jail:
                 self.kill()
         elif "error" in fields:
             self.error = self.error or fields
+        elif "not_started" in fields:
+            self.unopened = fields["not_started"]
         elif "folder" in fields:
             (self.folder,) = fds
         else:
@@ -223,6 +229,15 @@ class Jail:
     def is_ready(self) -> bool:
         """True once the last layer is on. Nothing of a job's runs before."""
         return "seccomp" in self.active
+
+    @property
+    def is_explained(self) -> bool:
+        """True if nothing is to be said of its end any more. A template that waited for its process says why
+        that came to nothing, and then hangs up."""
+        is_waited_for = self.has_orders and not self.hung_up and bool(self.template.pid)
+        ending = self.status
+        has_run = self.is_ready and not (ending and ending.si_status == ENDED_BEFORE_RUNNING)
+        return has_run or not is_waited_for
 
     @property
     def is_empty(self) -> bool:

@@ -207,7 +207,7 @@ class Job:
         """Note all that is to be said of it: the jail is about to go."""
         self.close_inputs()
         if self._jail:
-            if not self.stopped and not self._jail.is_ready:
+            if not (self.stopped or self._jail.is_ready or self._jail.unopened):
                 self._jail.error = self._jail.error or self._unready(self._jail)
             self._last = self._last_words(self._jail)
         self._jail = None

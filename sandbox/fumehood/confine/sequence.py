@@ -229,7 +229,8 @@ class Letter:
         vector = calls.buffer(struct.pack("=QQ", self._body, self._size))
         beside = struct.pack("=Qii", 16 + 4 * descriptors, socket.SOL_SOCKET, socket.SCM_RIGHTS)
         room = (len(beside) + 4 * descriptors + 7) // 8 * 8
-        beside += b"\xff" * (room - len(beside) + 8)
+        # nothing is no descriptor; where one is sent, and a step is to put it there, it is no error either
+        beside += (b"\0" if body else b"\xff") * (room - len(beside) + 8)
         self._control = calls.buffer(beside + bytes(_HEADER_BYTES))
         self._message = self._control + len(beside)
         whole = beside + struct.pack("=QQQQQQQ", 0, 0, vector, 1, self._control, room, 0)

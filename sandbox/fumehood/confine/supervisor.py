@@ -209,6 +209,9 @@ class Supervisor:
                 self._part(jail, jail.job)
             jail.error = jail.error or _KILLED
             self._finish(jail)
+        for jail in [jail for jail in self._jails if jail.template is template and jail.job]:
+            if jail.has_ended and jail.is_explained:  # since nobody is left who would say more
+                self._end_jail(jail)
         self._end_unused(template)
         for job in again:
             self._place(job)
@@ -334,9 +337,8 @@ class Supervisor:
         self._forget(jail.pidfd)
         self._hear(jail)
         jail.reap()
-        if not jail.has_orders or jail.is_ready or jail.hung_up:
+        if jail.is_explained:
             self._end_jail(jail)
-        # else its template is about to say why it came to nothing, and then hangs up
 
     def _end_jail(self, jail: Jail) -> None:
         """The job's process is collected."""
