@@ -7,13 +7,18 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from fumehood import confine
 from fumehood.confine import Job, Spec, artifacts, procs
 from fumehood.confine.api import _CLIENT
+from fumehood.confine.jails import Jail
 from fumehood.confine.jobs import Job as Record
+from fumehood.confine.pool import Template
+from fumehood.confine.supervisor import Supervisor
 
 STAY = "import sys, time; print('up', flush=True); time.sleep(600)"
 DAEMON = """
@@ -114,3 +119,31 @@ def test_a_link_is_not_followed_even_where_it_took_a_files_place_meanwhile(
     folder = os.open(work, os.O_RDONLY)
     assert artifacts.read(artifacts.collect(folder, ["*"])) == ()
     os.close(folder)
+
+
+class _Loser(Supervisor):
+    def __init__(self, jail: Jail) -> None:
+        self._jails, self.ended = [jail], 0
+
+    def _drop(self, template: Template) -> None:
+        pass
+
+    def _end_unused(self, template: Template) -> None:
+        pass
+
+    def _end_jail(self, jail: Jail) -> None:
+        self.ended += 1
+
+
+def test_a_killed_template_is_not_waited_for() -> None:
+    """It would have said why a process that it waited for has ended; whoever holds its descriptors still."""
+    template: Any = SimpleNamespace(pid=1, error=None)
+    jail = object.__new__(Jail)
+    jail.template, jail.pid, jail.has_orders, jail.hung_up, jail.has_ended = template, 2, True, False, True
+    jail.job, jail.active, jail.status = cast("Record", object()), [], None
+    supervisor = _Loser(jail)
+    supervisor._lose(template)
+    assert (jail.is_explained, supervisor.ended) == (False, 0)
+    template.pid = 0
+    supervisor._lose(template)
+    assert (jail.is_explained, supervisor.ended) == (True, 1)
