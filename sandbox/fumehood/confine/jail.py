@@ -80,6 +80,7 @@ class Making:
     """The steps that make a jail of one plan, added to *calls*.
 
     *joins*: the template enters the namespaces of the idle first process, and adds private folders.
+    *is_clone*: there are two already, and this is the job's process.
     *like* has made a jail from the same template already: what they have in common is copied from it.
     With *start* the process goes on to that program, in the template's memory.
     """
@@ -92,11 +93,12 @@ class Making:
         ends: Ends,
         *,
         joins: bool = False,
+        is_clone: bool = False,
         like: Making | None = None,
         start: Start | None = None,
     ) -> None:
         self._calls, self._world, self._plan, self._ends = calls, world, plan, ends
-        self._pid = calls.cell(-1)
+        self._pid = calls.cell(0 if is_clone else -1)
         self._rules: Cell = like._rules if like else calls.cell()
         if joins:
             calls.add("pid-ns", "setns", ends.init, sum(kind for _, kind in world.own))
@@ -104,7 +106,8 @@ class Making:
         self._write_down_rules()
         self.clone = len(calls.steps)
         flags, where = (_SHARED, 0) if start else (_OF_ITS_OWN, ends.pidfd.address)
-        calls.add("processes", "clone", flags, 0, where, 0, 0, into=self._pid, stop=UNLESS_ZERO)
+        if not is_clone:
+            calls.add("processes", "clone", flags, 0, where, 0, 0, into=self._pid, stop=UNLESS_ZERO)
         if start:
             self._make_known()
         done = like._parts if like else (None, None)
