@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from host import require
 
 from fumehood import confine
 from fumehood.confine import Job, Spec, artifacts, procs
@@ -42,19 +44,28 @@ def _spawner() -> int:
 @pytest.fixture
 def running(tier: str) -> Iterator[int]:
     """The number of a job's process, once it runs."""
+    with started(source=STAY, tier=tier):
+        ours = os.getsid(_spawner())
+        (pid,) = [pid for pid in procs.children(_spawner()) if os.getsid(pid) != ours]
+        yield pid
+
+
+@contextlib.contextmanager
+def started(**options: Any) -> Iterator[bytes]:
+    """A job that stays; what it says first."""
     told: list[bytes] = []
-    job: Job = confine.start(Spec(source=STAY, tier=tier, on_output=lambda _, part: told.append(part)))
+    job: Job = confine.start(Spec(on_output=lambda _, part: told.append(part), **options))
     end = time.monotonic() + 20
     while not told and time.monotonic() < end:
         try:
             job.wait(0.05)
         except TimeoutError:
             continue
-    ours = os.getsid(_spawner())
-    (pid,) = [pid for pid in procs.children(_spawner()) if os.getsid(pid) != ours]
-    yield pid
-    job.kill()
-    job.wait()
+    try:
+        yield told[0]
+    finally:
+        job.kill()
+        job.wait()
 
 
 def test_no_capability_is_left_nor_can_be_had(running: int, tier: str) -> None:
@@ -86,6 +97,67 @@ def test_what_a_job_leaves_is_gone_when_it_is_answered(tier: str) -> None:
     ours = os.getsid(_spawner())
     left = [pid for pid in procs.descendants(_spawner()) if os.getsid(pid) != ours]
     assert [pid for pid in left if not procs.is_zombie(pid)] == []
+
+
+FOLDERS = pytest.mark.parametrize("in_a_folder", [False, True], ids=["alone", "in a folder"])
+
+
+@FOLDERS
+def test_a_program_leads_a_session_and_a_group_of_its_own(
+    in_a_folder: bool, tier: str, tmp_path: Path
+) -> None:
+    """A signal to its group would otherwise reach the supervisor, whatever the namespace."""
+    argv = ["/bin/sh", "-c", "echo up; exec sleep 600"]
+    where = tmp_path if in_a_folder else None
+    with started(argv=argv, profile="shell", tier=tier, workdir=where):
+        (pid,) = [pid for pid in procs.children(_spawner()) if "sleep" in _name(pid)]
+        assert (os.getsid(pid), os.getpgid(pid)) == (pid, pid)
+
+
+def _name(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text()
+
+
+@FOLDERS
+@pytest.mark.parametrize("profile", ["python-offline", "strictest", "model-loader"])
+def test_a_program_has_its_streams_and_nothing_else_open(
+    profile: str, in_a_folder: bool, tier: str, tmp_path: Path
+) -> None:
+    source = """
+import os
+for number in range(1100):
+    try:
+        os.fstat(number)
+    except OSError:
+        continue
+    print(number)
+"""
+    where = tmp_path if in_a_folder else None
+    argv = ["python3", "-I", "-S", "-c", source]
+    outcome = confine.run(argv, profile=profile, tier=tier, workdir=where, artifacts=["*"], stdin=b"x")
+    assert outcome.stdout.split() == [b"0", b"1", b"2"], outcome
+
+
+def test_without_namespaces_what_a_job_orphans_stays_below_it() -> None:
+    """So it is counted with the job."""
+    source = """
+import os, time
+if not os.fork():
+    os.setsid()
+    if not os.fork():
+        while os.getppid() == os.getsid(0): time.sleep(0.01)
+        print("up", flush=True)
+        time.sleep(600)
+    os._exit(0)
+os.wait()
+time.sleep(600)
+"""
+    require("landlock")
+    with started(source=source, tier="no-userns") as said:
+        assert said == b"up\n"
+        ours = os.getsid(_spawner())
+        (pid,) = [pid for pid in procs.children(_spawner()) if os.getsid(pid) != ours]
+        assert len(procs.descendants(pid)) == 1
 
 
 def test_the_sum_of_processes_is_bounded_whatever_the_kernel_counts() -> None:
