@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import pytest
 from host import require
 
 from confine.missing import HARNESS
-from fumehood.confine import layers
+from fumehood.confine import layers, syscalls
 from fumehood.confine.layers import REMEDIES
 
 Runner = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -219,3 +220,35 @@ def test_the_doctor_finds_the_layer_that_jobs_are_refused_for(case: Case, ask: A
     for tier in TIERS:
         layer = CASES[case.calls][tier]
         assert (layer in found[tier]) if layer else found[tier] == [], (tier, found)
+
+
+_NO_PROCESS = """
+import sys
+from fumehood import confine
+from fumehood.confine import syscalls
+from fumehood.confine.seccomp import Answer, Match, Rule, compile_rules
+from fumehood.errors import ConfinementError
+
+syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+refused = Rule("clone", Answer.EPERM, (Match(0, int(sys.argv[1])),))
+syscalls.load_filter(compile_rules((refused,), default=Answer.ALLOW))
+for options in ({}, {"workdir": sys.argv[2]}):
+    for number in range(2):
+        try:
+            print(confine.python("print(1)", tier=sys.argv[3], **options))
+        except ConfinementError as error:
+            print(error.layer, error)
+"""
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_process_that_could_not_be_made_is_missed_at_once(tier: str, as_ordinary_user: Runner) -> None:
+    """Whoever waits for a clone is told of its failure as of its success: by the same step."""
+    flags = syscalls.CLONE_PARENT | syscalls.CLONE_PIDFD | signal.SIGCHLD
+    with tempfile.TemporaryDirectory(prefix="missing-") as folder:
+        Path(folder).chmod(0o777)
+        done = as_ordinary_user(_NO_PROCESS, str(int(flags)), folder, tier)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4, done.stderr
+    for line in lines:
+        assert line.startswith("processes this host refused: [Errno 1] clone: Operation not permitted"), lines

@@ -73,6 +73,7 @@ class Cloner:
         make_ready, start_init = self._request.make_ready, self._start_init()
         make = calls.prepared(0, alike.last if alike else 1)
         cloned = calls.place(alike.clone) if alike else -1
+        clone_result = alike.result() if alike else int
         confined, job = calls.place(alike.last) if alike else -1, self._job
         go_home, home = calls.prepared(alike.end if alike else self._return), calls.place(len(calls.steps))
         while True:
@@ -82,7 +83,7 @@ class Cloner:
             place = make()
             if place == confined and job:
                 job()
-            if place != cloned:
+            if place != cloned or clone_result() < 0:
                 self._otherwise(calls.step(place))
             elif (place := go_home()) != home:
                 calls.step(place)

@@ -148,6 +148,10 @@ class Making:
         """True in the job's process."""
         return not self._pid.value
 
+    def result(self) -> Callable[[], int]:
+        """What tells how the last clone went: less than 0 if there is none."""
+        return self._pid.reader()
+
     def run(self) -> int:
         """Make the process. Answers the step at which this one of the two has stopped."""
         return self._calls.run(0, self.last)
