@@ -219,3 +219,26 @@ def test_a_killed_template_is_not_waited_for() -> None:
     template.pid = 0
     supervisor._lose(template)
     assert (jail.is_explained, supervisor.ended) == (True, 1)
+
+
+_ASKS = """
+import ctypes, os
+number = ctypes.c_int()
+ctypes.CDLL(None).prctl(2, ctypes.byref(number), 0, 0, 0)  # PR_GET_PDEATHSIG
+print(number.value)
+if os.path.isdir("/proc/self"):
+    print(*sorted({name for name in os.listdir("/proc") if not name.isdigit()}))
+"""
+
+
+@FOLDERS
+@pytest.mark.parametrize("is_source", [True, False], ids=["source", "program"])
+def test_a_job_dies_with_its_supervisor_and_sees_of_proc_the_processes_alone(
+    is_source: bool, in_a_folder: bool, tier: str, tmp_path: Path
+) -> None:
+    where: dict[str, Any] = {"tier": tier, "workdir": tmp_path if in_a_folder else None}
+    argv = ["python3", "-I", "-S", "-c", _ASKS]
+    outcome = confine.python(_ASKS, **where) if is_source else confine.run(argv, **where)
+    said = outcome.stdout.decode().splitlines()
+    assert said[0] == "9", outcome
+    assert said[1:] in ([], ["self thread-self"])
