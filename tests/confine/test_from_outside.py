@@ -242,3 +242,18 @@ def test_a_job_dies_with_its_supervisor_and_sees_of_proc_the_processes_alone(
     said = outcome.stdout.decode().splitlines()
     assert said[0] == "9", outcome
     assert said[1:] in ([], ["self thread-self"])
+
+
+@pytest.mark.parametrize(("layer", "told"), [("rootfs", "jail"), ("landlock", "landlock")])
+def test_what_a_killed_template_has_used_up_is_not_what_the_host_refuses(layer: str, told: str) -> None:
+    """Mounts that root has opened for a job are attached once, and a job may be given to another template."""
+    record = object.__new__(Record)
+    record.stopped, record.mounts, record._has_inputs, record._may_move = "", (7,), True, True
+    assert record.may_move()
+    record._has_inputs, record._began = False, 0.0
+    jail: Any = SimpleNamespace(error={"layer": layer, "error": "move_mount"}, streams=(), is_ready=True)
+    jail.observer, jail.active, jail.status, jail.unopened = None, [], None, 0
+    jail.streams = (SimpleNamespace(kept=b""), SimpleNamespace(kept=b""))
+    record._jail = jail
+    record.conclude()
+    assert record._last["error"]["layer"] == told

@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn
 from fumehood.confine import folders, procs, wire
 from fumehood.confine.collector import Collector
 from fumehood.confine.jails import Jail, Keep, Setup
-from fumehood.confine.jobs import Job
+from fumehood.confine.jobs import KILLED, Job
 from fumehood.confine.pool import Kind, Pool, Template
 
 MOST_RUNNING: Final = 64
@@ -29,7 +29,6 @@ _FILES_OF_A_JOB: Final = 10
 _FILES_OF_OURS: Final = 32
 _FEW_FILES, _MANY_FILES = 1024, 65_536
 _MOST_TEMPLATES: Final = 6
-_KILLED: Final = {"layer": "jail", "error": "its template was killed"}
 _READ_BYTES: Final = 1 << 16
 _IDLE_S: Final = 0.002
 _REAP_S: Final = 0.05
@@ -207,7 +206,7 @@ class Supervisor:
             if jail.job and not jail.error and jail.job.may_move():
                 again.append(jail.job)
                 self._part(jail, jail.job)
-            jail.error = jail.error or _KILLED
+            jail.error = jail.error or KILLED
             self._finish(jail)
         for jail in [jail for jail in self._jails if jail.template is template and jail.job]:
             if jail.has_ended and jail.is_explained:  # since nobody is left who would say more
