@@ -50,7 +50,7 @@ def main() -> None:
     (models / "sentiment.pkl").write_bytes(pickle.dumps(Malicious(f"echo owned > {proof}")))
 
     # tier="no-userns" accepts hosts without user namespaces; `fumehood sandbox doctor` says what yours gives.
-    guard = Guard("model-file", ledger=folder / "trace.db", tier="full")
+    guard = Guard("model_files", ledger=folder / "trace.db", tier="full")
     load_model = ConfinedTool(
         guard,
         name="load_model",

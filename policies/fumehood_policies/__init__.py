@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-__all__ = ["LIBRARY", "PACKS"]
+__all__ = ["LIBRARY", "OLD_NAMES", "PACKS"]
 
 LIBRARY = Path(__file__).parent / "lib"
 PACKS = Path(__file__).parent / "packs"
+#: What a pack was called before → what it is called.
+OLD_NAMES = {"model-file": "model_files"}

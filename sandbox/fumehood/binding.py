@@ -22,6 +22,7 @@ from pydantic_core import PydanticSerializationError
 from fumehood.canonical import JSON, canonical, digest, escape, mac, parse, require_small
 from fumehood.errors import BindError, ConfigError
 from fumehood.model import (
+    SQL_DIALECTS,
     Annotations,
     Confine,
     Kind,
@@ -180,9 +181,18 @@ def annotations_from(tool: str, given: Mapping[str, object]) -> Annotations:
         kind = Kind(cast("str", known.pop("kind"))) if known.get("kind") is not None else None
         known.pop("kind", None)
         result = Origin(cast("str", known.pop("result", Origin.UNTRUSTED)))
+        dialect = _dialect(tool, known.pop("sql_dialect", None))
     except ValueError as error:
         raise ConfigError(f"annotations of {tool!r}: {error}; kinds are {', '.join(Kind)}") from error
-    return Annotations(kind=kind, result=result, **{k: _names(tool, k, v) for k, v in known.items()})
+    names = {k: _names(tool, k, v) for k, v in known.items()}
+    return Annotations(kind=kind, result=result, sql_dialect=dialect, **names)
+
+
+def _dialect(tool: str, given: object) -> str | None:
+    if given is None or (isinstance(given, str) and given in SQL_DIALECTS):
+        return given
+    allowed = ", ".join(sorted(SQL_DIALECTS))
+    raise ConfigError(f"annotations of {tool!r}: sql_dialect={given!r} is not known; write one of: {allowed}")
 
 
 def as_json(notes: Annotations) -> dict[str, JSON]:
@@ -193,6 +203,8 @@ def as_json(notes: Annotations) -> dict[str, JSON]:
         said["kind"] = notes.kind.value
     if notes.result is not Origin.UNTRUSTED:
         said["result"] = notes.result.value
+    if notes.sql_dialect is not None:
+        said["sql_dialect"] = notes.sql_dialect
     return said
 
 

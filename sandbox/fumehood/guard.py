@@ -29,10 +29,11 @@ from fumehood.display import inert
 from fumehood.errors import ConfigError, Denied, LedgerError
 from fumehood.flow import adrive, drive, enforce
 from fumehood.functions import FunctionBody, FunctionTool, tool_of
-from fumehood.ledger import Ledger, default_path, open_ledger, this_process
+from fumehood.ledger import Ledger, default_path, this_process
 from fumehood.log import logger
 from fumehood.model import Annotations, Decision, Pdp, Runs, Session, Subject
 from fumehood.observe_mode import Mode
+from fumehood.options import apart, folders_of, one_of, opened, warn_of_parsers
 from fumehood.pdp import Bundle, BundleKey, OpaServer, keys_of, open_pdp, server_of
 from fumehood.pdp.observing import told
 from fumehood.pdp.reload import ReloadablePdp, watch
@@ -55,7 +56,6 @@ Trusted = BundleKey | str | os.PathLike[str] | Iterable[BundleKey | str | os.Pat
 BODY_THREADS = 64
 HAND_THREADS = 4
 MAX_DEFINITIONS = 1024
-_PLACE = frozenset({"profile", "env", "timeout_s", "read", "write", "limits"})
 _NO_RELOAD = (
     "policies are reloaded by the embedded engine only; at an OPA server open a new Guard for new ones"
 )
@@ -106,10 +106,10 @@ class Guard:
         reload: bool = False,
         mode: Literal["enforce", "observe", "observe-packages"] = "enforce",
     ) -> None:
-        _one_of("mode", mode, tuple(Mode))
-        _one_of("isolation", isolation, ("worker", "thread"))
-        _one_of("tier", tier, ("full", "no-userns"))
-        _one_of("unattended", unattended, ("wait", "deny"))
+        one_of("mode", mode, tuple(Mode))
+        one_of("isolation", isolation, ("worker", "thread"))
+        one_of("tier", tier, ("full", "no-userns"))
+        one_of("unattended", unattended, ("wait", "deny"))
         if reload and pdp is not None:
             raise ConfigError(_NO_RELOAD)
         if not policies:
@@ -118,15 +118,15 @@ class Guard:
             )
         self.tier = tier
         keys = keys_of(signed_by)
-        folders = [_folder(p) for p in policies if _is_folder(p)]
         trusted = server_of(pdp).files if pdp is not None else ()
-        self._folders = (*folders, *(key.path for key in keys if key.path), *trusted)
+        self._folders = (*folders_of(policies), *(key.path for key in keys if key.path), *trusted)
         self._on_pending = on_pending
-        opened = partial(open_pdp, isolation=isolation, url=pdp, lock_down=LOCK_DOWN)
-        self._pdp = ReloadablePdp(policies, opened, signed_by=keys, mode=Mode(mode))
+        open_one = partial(open_pdp, isolation=isolation, url=pdp, lock_down=LOCK_DOWN)
+        self._pdp = ReloadablePdp(policies, open_one, signed_by=keys, mode=Mode(mode))
+        warn_of_parsers(self._pdp.bundle)
         self._is_watching, self._is_embedded = reload, pdp is None
         try:
-            self._ledger = _opened(ledger, durability)
+            self._ledger = opened(ledger, durability)
         except BaseException:
             self._pdp.close()
             raise
@@ -294,7 +294,7 @@ class Guard:
             ConfigError: the signature cannot be a schema, annotations do not fit it, or the function cannot
                 run in a process of its own.
         """
-        where, annotations = _apart(options, is_confined=confined)
+        where, annotations = apart(options, is_confined=confined)
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
             place = self._place(function, where) if confined else None
@@ -459,32 +459,14 @@ class Guard:
         """A line in the log and an event in the record: nobody is to wonder which policies decide."""
         say = logger().error if kind == "policy_refused" else logger().info
         say(kind, said=summary)
+        if kind == "policy_reloaded":
+            warn_of_parsers(self.bundle)
         with suppress(LedgerError):  # calls find out for themselves
             self._ledger.note(Session("policies", Subject("fumehood")), kind, summary)
 
     def _look(self) -> None:
         self._hands.waiters.look()
         self._jobs.look()
-
-
-def _opened(
-    ledger: Ledger | str | os.PathLike[str] | None, durability: Literal["process", "power"]
-) -> Ledger:
-    if ledger is None or isinstance(ledger, str | os.PathLike):
-        return cast("Ledger", open_ledger(ledger, durability=durability))
-    return ledger
-
-
-def _apart(options: Mapping[str, Any], *, is_confined: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is said about the place where a tool runs, and what about the tool.
-
-    Raises:
-        ConfigError: a place for a tool that runs in this process.
-    """
-    where = {name: value for name, value in options.items() if name in _PLACE}
-    if where and not is_confined:
-        raise ConfigError(f"{next(iter(where))}= is for a tool that runs confined; write confined=True, too")
-    return where, {name: value for name, value in options.items() if name not in _PLACE}
 
 
 def _forget_after_fork(guard: Guard) -> None:
@@ -497,19 +479,6 @@ def _forget_after_fork(guard: Guard) -> None:
             found._open_hands()
 
     os.register_at_fork(after_in_child=reopen)
-
-
-def _is_folder(policy: str | os.PathLike[str]) -> bool:
-    return isinstance(policy, os.PathLike) or "/" in policy
-
-
-def _folder(policy: str | os.PathLike[str]) -> str:
-    return os.path.realpath(policy)
-
-
-def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{name}={value!r} is not known; write one of: {', '.join(allowed)}")
 
 
 def _clock(at: float) -> str:

@@ -7,11 +7,15 @@ point answers a *decision* with an *effect*, *reasons* and *obligations*. Times 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
 __all__ = [
+    "PARSED_KINDS",
+    "PARSED_PLACES",
+    "SQL_DIALECTS",
     "Annotations",
     "Approve",
     "Confine",
@@ -37,6 +41,33 @@ __all__ = [
     "Unknown",
     "understood",
 ]
+
+#: What arguments are parsed as (`call.path(pointer)` and so on) → where it stands in `context.normalised`.
+PARSED_PLACES: Mapping[str, str] = {
+    "path": "paths",
+    "url": "urls",
+    "argv": "argv",
+    "file": "files",
+    "shell": "shell",
+    "sql": "sql",
+}
+PARSED_KINDS = tuple(PARSED_PLACES)
+
+#: Dialects that an annotation may name, as sqlglot calls them; not athena, which it reads by two parsers.
+SQL_DIALECTS = frozenset(
+    {
+        "bigquery",
+        "clickhouse",
+        "databricks",
+        "duckdb",
+        "hive",
+        "mysql",
+        "oracle",
+        "postgres",
+        "presto",
+    }
+    | {"redshift", "snowflake", "spark", "sqlite", "teradata", "trino", "tsql"}
+)
 
 
 class Phase(StrEnum):
@@ -270,7 +301,7 @@ class Annotations:
     """What an integrator says of a tool, once. Argument names are top-level names or JSON Pointers.
 
     `trusted`, `internal`, `secret_result` are JSON Pointers into the result; `result` is the
-    origin of everything else in it.
+    origin of everything else in it. `sql_dialect` is what SQL in the arguments is written in.
     """
 
     kind: Kind | None = None
@@ -282,6 +313,7 @@ class Annotations:
     trusted: tuple[str, ...] = ()
     internal: tuple[str, ...] = ()
     secret_result: tuple[str, ...] = ()
+    sql_dialect: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,13 +390,17 @@ class PolicyFacts:
     """What the guard may know of a loaded bundle without asking it.
 
     `has_result_rules`: some rule can withhold, redact or label; `reads_history`: some rule reads
-    `input.context.history`, so it has to be sent. When in doubt both are True.
+    `input.context.history`, so it has to be sent. When in doubt both are True. `reads_parsed`: what rules
+    read of the parsed arguments, by kind of `PARSED_KINDS`, and the JSON Pointers; None is any.
     """
 
     revision: str
     packages: tuple[str, ...]
     has_result_rules: bool = True
     reads_history: bool = True
+    reads_parsed: Mapping[str, frozenset[str] | None] = field(
+        default_factory=lambda: dict.fromkeys(PARSED_KINDS)
+    )
 
 
 class Pdp(Protocol):

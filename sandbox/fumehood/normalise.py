@@ -1,183 +1,38 @@
-"""What Rego cannot work out: `..` in a path, a host's case, a shell's words. Pure; no file is looked at.
+"""The parsed forms of a call's arguments in documents that people write, and in those that were recorded.
 
-Every text in the arguments is tried as each of the three. Whatever two readers could understand
-differently is absent, never guessed at: `call.path`, `call.url` and `call.argv` then answer a value
-that no bound matches. Symbolic links are not followed (only the kernel can, when the file is
-opened). Sources: RFC 3986 (sections 5.2.4 and 6.2.2), the WHATWG URL standard (hosts that are
-numbers), POSIX shell 2.2 (quoting).
+A guard computes only what its policies read (`parsed`). A case table or a test gets all of it; of a
+recorded document it can be told what was left out.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import posixpath
-import re
+from collections.abc import Iterator, Mapping
 from typing import cast
 
-from fumehood.canonical import JSON, escape, leaves
+from fumehood.canonical import JSON, leaves
+from fumehood.model import PARSED_KINDS, PARSED_PLACES
+from fumehood.parsed import parsed_arguments
 
-__all__ = ["normalised", "path_of", "url_of", "words_of"]
-
-_MAX_PATH = 4096
-_MAX_URL = 8192
-_MAX_COMMAND = 8192
-_MAX_TEXTS = 256  # arguments with more texts than this get none of the three beyond it
-
-_URL = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://"
-    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)"
-    r"(?::(?P<port>[0-9]{1,5}))?"
-    r"(?P<path>/[^?#\s\\\x00-\x20]*)?"
-    r"(?:[?#][^\s\\\x00-\x20]*)?"
-)
-_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "ftp": 21, "ssh": 22}
-_NUMERIC_LABEL = re.compile(r"(?:0[xX][0-9A-Fa-f]*|[0-9]+)\Z")
-_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\Z")
-_PERCENT = re.compile(r"%([0-9A-Fa-f]{2})?")
-_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-
-# One piece of a word: bare characters that mean nothing to a shell, or a quotation without expansions.
-_PIECE = re.compile(r"""(?P<bare>[\w@%+:,./=-]+)|'(?P<single>[^'\x00]*)'|"(?P<double>[^"$`\\!\x00]*)\"""")
-_BLANKS = re.compile(r"[ \t]+")
-# What a shell does not take for the program's name, and a reader that only splits words does.
-_NO_PROGRAM = re.compile(
-    r"[ \t]*(?:[A-Za-z_][A-Za-z0-9_]*\+?="
-    r"|(?:if|then|elif|else|fi|for|in|do|done|case|esac|while|until|select|function|time|coproc)(?:[ \t]|\Z))"
-)
+__all__ = ["normalised", "unrecorded"]
 
 
-def normalised(args: JSON, *, cwd: str | None = None) -> JSON:
-    """`{"paths": {pointer: …}, "urls": {pointer: …}, "argv": {pointer: …}}` for the texts in *args*.
+def normalised(args: JSON, *, cwd: str | None = None, sql_dialect: str | None = None) -> JSON:
+    """`context.normalised` for *args*, with all kinds and pointers; see `docs/parsed-arguments.md`."""
+    return parsed_arguments(args, dict.fromkeys(PARSED_KINDS), cwd=cwd, sql_dialect=sql_dialect)
 
-    A relative path is taken from *cwd*, an absolute path; without it relative paths are absent. A list
-    of texts is an argument vector as it stands.
+
+def unrecorded(args: JSON, forms: Mapping[str, JSON]) -> Iterator[tuple[str, ...]]:
+    """Where *forms*, a recorded `context.normalised`, has nothing because no rule read it then.
+
+    Each is the keys below `context.normalised`: `("shell",)`, or `("paths", "/path")` for one argument. What
+    was read and could not be parsed is recorded: it stands under `unparseable`.
     """
-    texts = [(at, value) for at, value in leaves(args) if isinstance(value, str)][:_MAX_TEXTS]
-    found: dict[str, dict[str, JSON]] = {"paths": {}, "urls": {}, "argv": {}}
-    for pointer, text in texts:
-        _add(found["paths"], pointer, path_of(text, cwd=cwd))
-        _add(found["urls"], pointer, url_of(text))
-        _add(found["argv"], pointer, words_of(text))
-    _add_vectors(found["argv"], args, "")
-    return {kind: values for kind, values in found.items() if values}
-
-
-def path_of(text: str, *, cwd: str | None = None) -> str | None:
-    """*text* as an absolute path without `.`, `..`, doubled or trailing slashes."""
-    if not text or len(text) > _MAX_PATH or "\0" in text or text.startswith("~"):
-        return None
-    if not text.startswith("/"):
-        if cwd is None or not cwd.startswith("/") or "://" in text:
-            return None
-        text = f"{cwd}/{text}"
-    return "/" + posixpath.normpath(text).lstrip("/")
-
-
-def url_of(text: str) -> JSON:
-    """*text* as `{scheme, host, port, path}`: no user information, no host that is read in two ways.
-
-    `port` is the scheme's own where none is given, 0 where that is not known.
-    """
-    match = _URL.fullmatch(text) if "://" in text and len(text) <= _MAX_URL else None
-    if match is None:
-        return None
-    scheme = match["scheme"].lower()
-    host = _host(match["host"].lower())
-    port = int(match["port"]) if match["port"] else _PORTS.get(scheme, 0)
-    path = _url_path(match["path"] or "/")
-    if host is None or port > 65535 or path is None:
-        return None
-    return {"scheme": scheme, "host": host, "port": port, "path": path}
-
-
-def words_of(text: str) -> JSON:
-    """The words of *text* if it is one simple command: no operator, expansion, pattern or open quote.
-
-    Absent too where a shell sees an assignment or a reserved word first (`X=1 rm`, `time rm`).
-    """
-    if not text or len(text) > _MAX_COMMAND or _NO_PROGRAM.match(text):
-        return None
-    words: list[JSON] = []
-    at = _skip(text, 0)
-    while at < len(text):
-        word, end = _word(text, at)
-        if end == at:
-            return None
-        words.append(word)
-        at = _skip(text, end)
-        if at == end and at < len(text):
-            return None
-    return words or None
-
-
-def _add(found: dict[str, JSON], pointer: str, value: JSON) -> None:
-    if value is not None:
-        found[pointer] = value
-
-
-def _add_vectors(found: dict[str, JSON], value: JSON, pointer: str) -> None:
-    if isinstance(value, list):
-        if value and all(isinstance(item, str) and item and "\0" not in item for item in value):
-            found[pointer] = value
-        for index, item in enumerate(value):
-            _add_vectors(found, item, f"{pointer}/{index}")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _add_vectors(found, item, f"{pointer}/{escape(key)}")
-
-
-def _host(host: str) -> str | None:
-    if host.startswith("["):
-        return _address(host[1:-1], version=6)
-    name = host.removesuffix(".")
-    if _NUMERIC_LABEL.match(name.rsplit(".", 1)[-1]):
-        return _address(name, version=4)
-    return name if len(name) <= 253 and all(map(_LABEL.match, name.split("."))) else None
-
-
-def _address(text: str, *, version: int) -> str | None:
-    """An IP address in its one canonical form, IPv4 also where IPv6 only wraps it; short, octal and
-    hexadecimal forms are refused."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    if address.version != version:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)
-
-
-def _url_path(path: str) -> str | None:
-    """*path* with unreserved characters decoded and dot segments removed (RFC 3986, 6.2.2)."""
-    if not path.isascii() or any(m[1] is None for m in _PERCENT.finditer(path)):
-        return None
-    decoded = _PERCENT.sub(_decoded, path)
-    kept: list[str] = []
-    segments = decoded.split("/")[1:]
-    for segment in segments:
-        if segment == "..":
-            kept = kept[:-1]
-        elif segment != ".":
-            kept.append(segment)
-    is_folder = segments[-1] in (".", "..") and kept[-1:] != [""]
-    return "/" + "/".join([*kept, ""] if is_folder and kept else kept)
-
-
-def _decoded(match: re.Match[str]) -> str:
-    char = chr(int(match[1], 16))
-    return char if char in _UNRESERVED else match[0].upper()
-
-
-def _skip(text: str, at: int) -> int:
-    blanks = _BLANKS.match(text, at)
-    return blanks.end() if blanks else at
-
-
-def _word(text: str, at: int) -> tuple[str, int]:
-    """The word at *at* and where it ends; it ends where it began if there is none."""
-    parts: list[str] = []
-    while piece := _PIECE.match(text, at):
-        parts.append(cast("str", piece[cast("str", piece.lastgroup)]))
-        at = piece.end()
-    return "".join(parts), at
+    unparseable = cast("Mapping[str, Mapping[str, JSON]]", forms.get("unparseable", {}))
+    texts = [pointer for pointer, value in leaves(args) if isinstance(value, str)]
+    for kind, place in PARSED_PLACES.items():
+        values = forms.get(place)
+        if not isinstance(values, Mapping):
+            yield (place,)
+            continue
+        known = values.keys() | unparseable.get(kind, {}).keys()
+        yield from ((place, pointer) for pointer in texts if pointer not in known)

@@ -28,7 +28,7 @@ from fumehood.canonical import JSON, canonical, parse
 from fumehood.errors import BindError, Denied, FumehoodError
 from fumehood.ledger.protocol import Claimed, ClaimState, Ledger, Outcome
 from fumehood.model import Decision, Pdp, PolicyInput, Runs, ToolCall
-from fumehood.normalise import normalised
+from fumehood.parsed import parsed_arguments
 from fumehood.policy_input import execute_document, result_document
 from fumehood.sessions import OpenSession
 from fumehood.waiting import Waiters
@@ -126,7 +126,9 @@ class CallShell:
             history=past.history if facts.reads_history else None,
             counters=past.counters,
             provenance=self.session.provenance(args, call.tool, wish.bound.defaults),
-            normalised=normalised(args, cwd=_cwd(call)),
+            normalised=parsed_arguments(
+                args, facts.reads_parsed, cwd=_cwd(call), sql_dialect=call.tool.annotations.sql_dialect
+            ),
         )
         return replace(document, revision=facts.revision)
 

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from fumehood.cli.root import root
 from fumehood.errors import BindError, ConfigError
 
+POLICY = 'package policies.p\n\npermit if input.resource.id == "issue_refund"\n'
 CALLS = [{"tool": "issue_refund", "args": {"amount_usd": 5000}}, {"tool": "read_ticket", "args": {"id": 1}}]
 
 
@@ -42,8 +43,9 @@ def test_table_names_engine_and_answer(calls: str) -> None:
     assert lines[1].startswith("thread")
 
 
-def test_without_calls_it_is_a_usage_error() -> None:
-    assert run("refund").exit_code == 2
+def test_without_calls_it_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "p.rego").write_text(POLICY)
+    assert run(f"{tmp_path}/").exit_code == 2
 
 
 TABLE = """
@@ -57,7 +59,7 @@ cases:
 def test_rows_of_case_tables_are_calls(tmp_path: Path) -> None:
     table = tmp_path / "pay_cases.yaml"
     table.write_text(TABLE)
-    (tmp_path / "p.rego").write_text('package policies.p\n\npermit if input.resource.id == "issue_refund"\n')
+    (tmp_path / "p.rego").write_text(POLICY)
     for args in ((f"{tmp_path}/",), ("refund", "-i", str(table))):
         rows = json.loads(run(*args, "--json").stdout)["timings"]
         assert [(r["engine"], r["case"]) for r in rows] == [("thread", "small"), ("worker", "small")]

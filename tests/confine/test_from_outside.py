@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from host import require
 
 from fumehood import confine
 from fumehood.confine import Job, Spec, artifacts, procs
 from fumehood.confine.api import _CLIENT
+from fumehood.confine.jails import Jail
 from fumehood.confine.jobs import Job as Record
+from fumehood.confine.supervisor import Supervisor
 
 STAY = "import sys, time; print('up', flush=True); time.sleep(600)"
 DAEMON = """
@@ -37,19 +43,28 @@ def _spawner() -> int:
 @pytest.fixture
 def running(tier: str) -> Iterator[int]:
     """The number of a job's process, once it runs."""
+    with started(source=STAY, tier=tier):
+        ours = os.getsid(_spawner())
+        (pid,) = [pid for pid in procs.children(_spawner()) if os.getsid(pid) != ours]
+        yield pid
+
+
+@contextlib.contextmanager
+def started(**options: Any) -> Iterator[bytes]:
+    """A job that stays; what it says first."""
     told: list[bytes] = []
-    job: Job = confine.start(Spec(source=STAY, tier=tier, on_output=lambda _, part: told.append(part)))
+    job: Job = confine.start(Spec(on_output=lambda _, part: told.append(part), **options))
     end = time.monotonic() + 20
     while not told and time.monotonic() < end:
         try:
             job.wait(0.05)
         except TimeoutError:
             continue
-    ours = os.getsid(_spawner())
-    (pid,) = [pid for pid in procs.children(_spawner()) if os.getsid(pid) != ours]
-    yield pid
-    job.kill()
-    job.wait()
+    try:
+        yield told[0]
+    finally:
+        job.kill()
+        job.wait()
 
 
 def test_no_capability_is_left_nor_can_be_had(running: int, tier: str) -> None:
@@ -83,6 +98,67 @@ def test_what_a_job_leaves_is_gone_when_it_is_answered(tier: str) -> None:
     assert [pid for pid in left if not procs.is_zombie(pid)] == []
 
 
+FOLDERS = pytest.mark.parametrize("in_a_folder", [False, True], ids=["alone", "in a folder"])
+
+
+@FOLDERS
+def test_a_program_leads_a_session_and_a_group_of_its_own(
+    in_a_folder: bool, tier: str, tmp_path: Path
+) -> None:
+    """A signal to its group would otherwise reach the supervisor, whatever the namespace."""
+    argv = ["/bin/sh", "-c", "echo up; exec sleep 600"]
+    where = tmp_path if in_a_folder else None
+    with started(argv=argv, profile="shell", tier=tier, workdir=where):
+        (pid,) = [pid for pid in procs.children(_spawner()) if "sleep" in _name(pid)]
+        assert (os.getsid(pid), os.getpgid(pid)) == (pid, pid)
+
+
+def _name(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text()
+
+
+@FOLDERS
+@pytest.mark.parametrize("profile", ["python-offline", "strictest", "model-loader"])
+def test_a_program_has_its_streams_and_nothing_else_open(
+    profile: str, in_a_folder: bool, tier: str, tmp_path: Path
+) -> None:
+    source = """
+import os
+for number in range(1100):
+    try:
+        os.fstat(number)
+    except OSError:
+        continue
+    print(number)
+"""
+    where = tmp_path if in_a_folder else None
+    argv = ["python3", "-I", "-S", "-c", source]
+    outcome = confine.run(argv, profile=profile, tier=tier, workdir=where, artifacts=["*"], stdin=b"x")
+    assert outcome.stdout.split() == [b"0", b"1", b"2"], outcome
+
+
+def test_without_namespaces_what_a_job_orphans_stays_below_it() -> None:
+    """So it is counted with the job."""
+    source = """
+import os, time
+if not os.fork():
+    os.setsid()
+    if not os.fork():
+        while os.getppid() == os.getsid(0): time.sleep(0.01)
+        print("up", flush=True)
+        time.sleep(600)
+    os._exit(0)
+os.wait()
+time.sleep(600)
+"""
+    require("landlock")
+    with started(source=source, tier="no-userns") as said:
+        assert said == b"up\n"
+        ours = os.getsid(_spawner())
+        (pid,) = [pid for pid in procs.children(_spawner()) if os.getsid(pid) != ours]
+        assert len(procs.descendants(pid)) == 1
+
+
 def test_the_sum_of_processes_is_bounded_whatever_the_kernel_counts() -> None:
     """The kernel refuses most of them first (RLIMIT_NPROC), and then a fork fails and the job goes on."""
     record = object.__new__(Record)
@@ -114,3 +190,65 @@ def test_a_link_is_not_followed_even_where_it_took_a_files_place_meanwhile(
     folder = os.open(work, os.O_RDONLY)
     assert artifacts.read(artifacts.collect(folder, ["*"])) == ()
     os.close(folder)
+
+
+class _Loser(Supervisor):
+    def __init__(self, jail: Jail) -> None:
+        self._jails, self.ended = [jail], 0
+        nothing: Any = SimpleNamespace(drop=lambda _: None, end_unused=lambda _: None)
+        self._templates = nothing
+
+    def _end_jail(self, jail: Jail) -> None:
+        self.ended += 1
+
+
+def test_a_killed_template_is_not_waited_for() -> None:
+    """It would have said why a process that it waited for has ended; whoever holds its descriptors still."""
+    template: Any = SimpleNamespace(pid=1, error=None)
+    jail = object.__new__(Jail)
+    jail.template, jail.pid, jail.has_orders, jail.hung_up, jail.has_ended = template, 2, True, False, True
+    jail.job, jail.active, jail.status = cast("Record", object()), [], None
+    supervisor = _Loser(jail)
+    supervisor._lose(template)
+    assert (jail.is_explained, supervisor.ended) == (False, 0)
+    template.pid = 0
+    supervisor._lose(template)
+    assert (jail.is_explained, supervisor.ended) == (True, 1)
+
+
+_ASKS = """
+import ctypes, os
+number = ctypes.c_int()
+ctypes.CDLL(None).prctl(2, ctypes.byref(number), 0, 0, 0)  # PR_GET_PDEATHSIG
+print(number.value)
+if os.path.isdir("/proc/self"):
+    print(*sorted({name for name in os.listdir("/proc") if not name.isdigit()}))
+"""
+
+
+@FOLDERS
+@pytest.mark.parametrize("is_source", [True, False], ids=["source", "program"])
+def test_a_job_dies_with_its_supervisor_and_sees_of_proc_the_processes_alone(
+    is_source: bool, in_a_folder: bool, tier: str, tmp_path: Path
+) -> None:
+    where: dict[str, Any] = {"tier": tier, "workdir": tmp_path if in_a_folder else None}
+    argv = ["python3", "-I", "-S", "-c", _ASKS]
+    outcome = confine.python(_ASKS, **where) if is_source else confine.run(argv, **where)
+    said = outcome.stdout.decode().splitlines()
+    assert said[0] == "9", outcome
+    assert said[1:] in ([], ["self thread-self"])
+
+
+@pytest.mark.parametrize(("layer", "told"), [("rootfs", "jail"), ("landlock", "landlock")])
+def test_what_a_killed_template_has_used_up_is_not_what_the_host_refuses(layer: str, told: str) -> None:
+    """Mounts that root has opened for a job are attached once, and a job may be given to another template."""
+    record = object.__new__(Record)
+    record.stopped, record.mounts, record._has_inputs, record._may_move = "", (7,), True, True
+    assert record.may_move()
+    record._has_inputs, record._began = False, 0.0
+    jail: Any = SimpleNamespace(error={"layer": layer, "error": "move_mount"}, streams=(), is_ready=True)
+    jail.observer, jail.active, jail.status, jail.unopened = None, [], None, 0
+    jail.streams = (SimpleNamespace(kept=b""), SimpleNamespace(kept=b""))
+    record._jail = jail
+    record.conclude()
+    assert record._last["error"]["layer"] == told

@@ -6,6 +6,8 @@ What the doctor says about such a host is what a job is then refused for.
 from __future__ import annotations
 
 import json
+import re
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -17,6 +19,7 @@ import pytest
 from host import require
 
 from confine.missing import HARNESS
+from fumehood.confine import layers, syscalls
 from fumehood.confine.layers import REMEDIES
 
 Runner = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -106,7 +109,11 @@ DOCTORS = [Case(calls, answer, "full", "doctor") for calls in CASES for answer i
 #: A surrounding filter that kills whoever asks, rather than answering.
 KILLED = "unshare mount pivot_root move_mount landlock_restrict_self capset pidfd_open close_range"
 KILLS = [Case(calls, "KILL", tier, "source") for tier in TIERS for calls in KILLED.split()]
-EVERY = [*JOBS, *KILLS, *CONTROLS, *COMMANDS, *DOCTORS]
+#: A program that is started in its template's memory, which says what it came to.
+KILLS += [Case(call, "KILL", "full", "argv", "model-loader") for call in ("capset", "landlock_restrict_self")]
+#: Refused when the last layer is on, and the program not yet started.
+LATE = [Case("dup3", "EPERM", "full", "argv", profile) for profile in ("shell", "python-offline")]
+EVERY = [*JOBS, *LATE, *KILLS, *CONTROLS, *COMMANDS, *DOCTORS]
 
 Ask = Callable[[Case], dict[str, Any]]
 
@@ -174,6 +181,19 @@ def test_where_asking_is_deadly_nothing_ran_either(case: Case, ask: Ask) -> None
         assert (found.get("exit"), found["ran"]) == (["exited", 0], True), found
 
 
+@each(LATE)
+def test_what_is_refused_after_the_last_layer_is_named_too(case: Case, ask: Ask) -> None:
+    found = ask(case)
+    assert (found.get("layer"), found["ran"]) == ("supervisor", False), found
+
+
+def test_each_layer_that_a_step_belongs_to_has_a_remedy() -> None:
+    code = "".join(path.read_text() for path in Path(layers.__file__).parent.glob("*.py"))
+    named = re.findall(r"calls\.add\(\s*\"([a-z-]+)\"", code)
+    assert len(named) > 40
+    assert set(named) <= set(REMEDIES)
+
+
 @each([case for case in JOBS if not case.layer])
 def test_a_tier_that_does_not_use_the_layer_goes_on(case: Case, ask: Ask) -> None:
     found = ask(case)
@@ -200,3 +220,35 @@ def test_the_doctor_finds_the_layer_that_jobs_are_refused_for(case: Case, ask: A
     for tier in TIERS:
         layer = CASES[case.calls][tier]
         assert (layer in found[tier]) if layer else found[tier] == [], (tier, found)
+
+
+_NO_PROCESS = """
+import sys
+from fumehood import confine
+from fumehood.confine import syscalls
+from fumehood.confine.seccomp import Answer, Match, Rule, compile_rules
+from fumehood.errors import ConfinementError
+
+syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+refused = Rule("clone", Answer.EPERM, (Match(0, int(sys.argv[1])),))
+syscalls.load_filter(compile_rules((refused,), default=Answer.ALLOW))
+for options in ({}, {"workdir": sys.argv[2]}):
+    for number in range(2):
+        try:
+            print(confine.python("print(1)", tier=sys.argv[3], **options))
+        except ConfinementError as error:
+            print(error.layer, error)
+"""
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_process_that_could_not_be_made_is_missed_at_once(tier: str, as_ordinary_user: Runner) -> None:
+    """Whoever waits for a clone is told of its failure as of its success: by the same step."""
+    flags = syscalls.CLONE_PARENT | syscalls.CLONE_PIDFD | signal.SIGCHLD
+    with tempfile.TemporaryDirectory(prefix="missing-") as folder:
+        Path(folder).chmod(0o777)
+        done = as_ordinary_user(_NO_PROCESS, str(int(flags)), folder, tier)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4, done.stderr
+    for line in lines:
+        assert line.startswith("processes this host refused: [Errno 1] clone: Operation not permitted"), lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -257,6 +258,15 @@ def test_a_folder_of_the_host_is_shared_and_its_files_are_the_callers(tmp_path: 
     assert confine.run(["python3", "job.py"], workdir=tmp_path).stdout == b"from a file\n"
 
 
+def test_a_program_in_that_folder_is_started_by_its_relative_name(tier: str, tmp_path: Path) -> None:
+    (tmp_path / "tools").mkdir()
+    shutil.copy("/bin/echo", tmp_path / "tools" / "say")
+    options = {"profile": "shell", "workdir": tmp_path, "tier": tier}
+    by_path = confine.run(["tools/say", "1"], **options)
+    by_name = confine.run(["say", "2"], env={"PATH": "/bin:tools"}, **options)
+    assert (by_path.stdout, by_name.stdout) == (b"1\n", b"2\n"), (by_path, by_name)
+
+
 def test_without_namespaces_a_folder_is_shared_too(tmp_path: Path) -> None:
     """As root by way of a copy: files come home as the caller's, links and set-id bits do not."""
     (tmp_path / "in.txt").write_text("in")
@@ -419,3 +429,18 @@ time.sleep(0 if __import__("os").path.isdir("/job") else 3)
         assert outcome.stdout == b"28\n"  # ENOSPC, in the second file
     else:
         assert outcome.exit.kind == "disk"
+
+
+@pytest.mark.parametrize("profile", ["shell", "strictest"])
+def test_a_program_that_cannot_be_reached_is_not_started(profile: str, tmp_path: Path) -> None:
+    """Before the process gives it up, it could have been: it is root there."""
+    require("userns")
+    (tmp_path / "tools").mkdir()
+    shutil.copy("/bin/echo", tmp_path / "tools" / "say")
+    (tmp_path / "tools").chmod(0)
+    try:
+        outcome = confine.run(["tools/say"], profile=profile, workdir=tmp_path)
+    finally:
+        (tmp_path / "tools").chmod(0o700)
+    assert outcome.exit == confine.Exit("not_started", 13)
+    assert outcome.stderr == b"fumehood: cannot start 'tools/say': Permission denied\n"

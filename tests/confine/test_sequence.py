@@ -266,8 +266,13 @@ libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [
 if libc.mmap(None, 4096, 7, 0x22, -1, 0) != ctypes.c_void_p(-1).value:
     sys.exit("the host lets memory be written and executed")
 from fumehood import confine
-from fumehood.confine import sequence
+from fumehood.confine import procs, sequence
+from fumehood.confine.api import _CLIENT
+from pathlib import Path
 assert not sequence.may_share_memory()
+def beside_the_supervisor():
+    found = procs.children(_CLIENT._spawner.pid)
+    return [pid for pid in found if "anchor" in Path(f"/proc/{pid}/comm").read_text()]
 for tier in ("full", "no-userns"):
     if tier == "full" and sys.argv[1] == "without":
         continue
@@ -279,6 +284,9 @@ for tier in ("full", "no-userns"):
     assert two.stdout == b"here\\n", two
     three = confine.run(["no-such-program"], profile="shell", tier=tier, workdir=folder)
     assert three.exit.kind == "not_started" and b"No such file" in three.stderr, three
+    before = beside_the_supervisor()
+    confine.run(argv, profile="shell", tier=tier, workdir=folder)
+    assert before == beside_the_supervisor(), "a job has ended its template"
 print("done")
 """
 

@@ -13,6 +13,7 @@ from pdp.generated import ARGS, DATA, NORMALISED, policy
 
 from fumehood.canonical import JSON
 from fumehood.errors import ConfigError
+from fumehood.normalise import normalised
 from fumehood.pdp import load_bundle
 from fumehood.pdp.sources import PolicyFile
 from fumehood.pdp.syntax import Module, module_of
@@ -37,7 +38,7 @@ def explain(tmp_path: Path) -> Callable[..., list[Definition]]:
         given = folder(tmp_path / "p", text)
         return list(
             Explainer(given)
-            .explain(document("pay", args, normalised={}, counters={}, history=[]))
+            .explain(document("pay", args, normalised=normalised(args), counters={}, history=[]))
             .definitions
         )
 
@@ -67,7 +68,7 @@ def test_first_condition_that_fails_is_named_with_its_value(explain: Any) -> Non
         ('call.args.s in {"a", "b"}', 'call.args.s must be one of {"a", "b"}'),
         ("is_number(call.args.s)", "call.args.s must be a number"),
         ('"a" == call.args.s', 'call.args.s must be equal to "a"'),
-        ('call.path("/s") == "/etc"', 'call.path("/s") must be equal to "/etc": the argument must be a path'),
+        ('call.path("/s") == "/etc"', 'call.path("/s") must be equal to "/etc": the argument must be an'),
         ('[x, "b"] := [call.args.s, "a"]', '[call.args.s, "a"] must fit [x, "b"]'),
         ("call.args.t.u", "`call.args.t.u` must hold"),
     ],
@@ -124,6 +125,15 @@ def test_function_is_looked_into_with_its_arguments(explain: Any) -> None:
     rules += "_near(a, b) if {\n\ta > b - 2\n\ta < b + 2\n}"
     (near,) = last(explain(rules, n=9)[0]).because
     assert (last(near).text, last(near).values[0].values) == ("a < b + 2", (9,))
+
+
+def test_parsed_argument_that_no_rule_read_then_cannot_be_told(tmp_path: Path) -> None:
+    text = 'package policies.x\n\nimport data.fumehood.call\n\npermit if call.inside("/p", "/srv")\n'
+    explainer = Explainer(folder(tmp_path / "p", text))
+    for forms in ({}, {"paths": {"/p": "/srv/x"}}, {"paths": {"/p": "/srv/x"}, "files": {}}):
+        recorded = document("pay", {"p": "/srv/x"}, normalised=forms, counters={}, history=[])  # type: ignore[arg-type]
+        (found,) = explainer.explain(recorded).definitions
+        assert found.outcome == "cannot tell"
 
 
 def test_comprehension_is_a_value(explain: Any) -> None:

@@ -152,14 +152,15 @@ def test_document_is_decided_by_the_revision_that_it_was_made_for(tmp_path: Path
         assert pdp.evaluate(content).revision == pdp.facts.revision != old
 
 
+@pytest.mark.parametrize("reads", ["count(input.context.history) > 2", 'call.url("/u").host == "x.test"'])
 def test_document_that_may_lack_something_is_an_error_and_never_a_guess(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reads: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reload, "GRACE_S", 0.0)
     with opened(policies(tmp_path, READ)) as pdp:
         content = asked("read")
         made_for_old = PolicyInput(content.phase, content.tool, content.body, pdp.facts.revision)
-        policies(tmp_path, READ + 'deny contains "often" if count(input.context.history) > 2\n')
+        policies(tmp_path, READ + f'deny contains "no" if {reads}\n')
         pdp.reload()
         assert until(lambda: not pdp._replaced)
         with pytest.raises(PdpError) as raised:

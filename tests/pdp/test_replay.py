@@ -17,6 +17,7 @@ from fumehood.errors import ConfigError, LedgerError, PdpError
 from fumehood.ledger import Event, names
 from fumehood.ledger.rows import decision_json
 from fumehood.model import Approve, Confine, Decision, Effect, Limit, Phase, PolicyInput, Reason
+from fumehood.normalise import normalised
 from fumehood.pdp import load_bundle, open_pdp
 from fumehood.redaction import MARK
 from fumehood.workbench.explain import policy_modules
@@ -162,6 +163,33 @@ def test_history_that_was_not_recorded_cannot_be_told(tmp_path: Path) -> None:
     asked = document("pay", {}, counters={}, normalised={})
     assert replayed(tool, asked).change is Change.UNSURE
     assert replayed(tool, document("pay", {}, **WHOLE)).change is Change.WIDENED
+
+
+@pytest.mark.parametrize(
+    ("condition", "place"),
+    [
+        ('call.path("/p") == "/x"', "paths"),
+        ('call.url("/p").host == "x"', "urls"),
+        ('call.argv("/p")[0] == "x"', "argv"),
+        ('call.file("/p").exists', "files"),
+        ('call.inside("/p", "/x")', "paths"),
+        ('call.inside("/p", "/x")', "files"),
+        ('call.shell("/p").is_static', "shell"),
+        ('call.sql("/p").parsed', "sql"),
+        ('input.context.normalised.sql["/p"].kinds[0] == "select"', "sql"),
+    ],
+)
+def test_parsed_argument_that_no_rule_read_then_cannot_be_told(
+    tmp_path: Path, condition: str, place: str
+) -> None:
+    tool = replayer(tmp_path, rego(f'permit if {{\n\tcall.tool == "pay"\n\t{condition}\n}}'))
+    forms = normalised({"p": "ls /x"})
+    whole = document("pay", {"p": "ls /x"}, history=[], counters={}, normalised=forms)
+    assert replayed(tool, whole).change is not Change.UNSURE
+    left = {name: found for name, found in forms.items() if name not in (place, "unparseable")}
+    found = replayed(tool, document("pay", {"p": "ls /x"}, history=[], counters={}, normalised=left))
+    assert found.change is Change.UNSURE
+    assert f"/context/normalised/{place}" in found.why
 
 
 def test_call_that_cannot_be_confined_stays_denied(tmp_path: Path) -> None:

@@ -9,11 +9,16 @@ import pytest
 from pdp.documents import document
 
 from fumehood.canonical import JSON
+from fumehood.model import PARSED_PLACES
 from fumehood.pdp import sources
 from fumehood.pdp.engine import Engine
-from fumehood.pdp.gate.context import CALL_FUNCTIONS, CALL_VALUES
+from fumehood.pdp.gate.context import CALL_FIELDS, CALL_FUNCTIONS, CALL_VALUES
 
-NOTHING = {"scheme": "", "host": "", "port": 0, "path": ""}
+NO_URL = dict.fromkeys(("scheme", "host", "path", "query", "reach"), "unparseable") | {
+    "port": 0,
+    "parsed": False,
+    "why": "there is no text at this pointer",
+}
 
 
 def ask(expression: str, content: object) -> JSON:
@@ -38,7 +43,7 @@ def test_each_name_has_a_value_where_the_input_has_none(content: object) -> None
         assert ask(f"call.{name}", content) is not None, name
     assert ask("call.result == null", content) is True
     for name in CALL_FUNCTIONS:
-        more = ', "x"' if name == "arg" else ""
+        more = ', "x"' if CALL_FUNCTIONS[name] == 2 else ""
         assert ask(f'call.{name}("/a"{more})', content) is not None, name
 
 
@@ -112,9 +117,43 @@ def test_what_cannot_be_normalised_answers_what_no_bound_matches() -> None:
     content = document("pay", {"a": "x"}, normalised={"paths": {"/p": "/a"}, "argv": {"/c": ["ls"]}})
     assert ask('call.path("/p")', content) == "/a"
     assert ask('call.argv("/c")[0]', content) == "ls"
-    assert ask('call.path("/a")', content) == ""
-    assert ask('call.url("/a")', content) == NOTHING
-    assert ask('call.argv("/a")', content) == [""]
+    assert ask('call.path("/a")', content) == "unparseable"
+    assert ask('call.url("/a")', content) == NO_URL
+    assert ask('call.argv("/a")', content) == ["unparseable"]
+    for function, fields in CALL_FIELDS.items():
+        answer = ask(f'call.{function}("/a")', content)
+        assert set(answer) == fields, function  # type: ignore[arg-type]
+        assert [name for name, value in answer.items() if value in ("", [], {})] == []  # type: ignore[union-attr]
+
+
+def test_forms_that_were_taken_out_of_a_record_are_unparseable() -> None:
+    gone = {place: {"/a": "⟨redacted⟩"} for place in PARSED_PLACES.values()}
+    content = document("pay", {"a": "x"}, normalised=gone)  # type: ignore[dict-item]
+    for function in CALL_FIELDS:
+        assert ask(f'call.{function}("/a").parsed', content) is False
+
+
+@pytest.mark.parametrize(
+    ("path", "leads_to", "folder", "is_inside"),
+    [
+        ("/srv/models/a", "/srv/models/a", "/srv/models", True),
+        ("/srv/models", "/srv/models", "/srv/models", True),
+        ("/srv/models/a", "/srv/models/a", "/srv/models/", True),
+        ("/srv/models-evil/a", "/srv/models-evil/a", "/srv/models", False),
+        ("/srv/models/a", "/etc/shadow", "/srv/models", False),
+        ("/etc/a", "/srv/models/a", "/srv/models", False),
+        ("/srv/models/a", "/srv/models/a", "", False),
+        ("/srv/models/a", "/srv/models/a", "/", True),
+    ],
+)
+def test_inside_means_as_written_and_where_it_leads(
+    path: str, leads_to: str, folder: str, is_inside: bool
+) -> None:
+    content = document(
+        "read", {"p": "x"}, normalised={"paths": {"/p": path}, "files": {"/p": {"leads_to": leads_to}}}
+    )
+    assert ask(f'call.inside("/p", "{folder}")', content) is is_inside
+    assert ask('call.inside("/q", "/srv/models")', content) is False
 
 
 def test_result_phase_has_the_result() -> None:

@@ -48,7 +48,7 @@ def models(home: Path, listener: Listener) -> Path:
 def loaded(models: Path, tier: str, ledger: Path) -> tuple[ToolMessage, list[Happened]]:
     """What an agent got that loaded the model, and what is on record."""
     path = str(models / "sentiment.pkl")
-    with Guard("model-file", ledger=ledger, tier=tier, isolation="thread") as guard:  # type: ignore[arg-type]
+    with Guard("model_files", ledger=ledger, tier=tier, isolation="thread") as guard:  # type: ignore[arg-type]
         tool = ConfinedTool(
             guard,
             name="load_model",

@@ -90,7 +90,7 @@ _REFUND = Story(
 
 _MODEL_FILE = Story(
     name="model-file",
-    pack="model-file",
+    pack="model_files",
     agent="research-bot",
     user="carol",
     title="A downloaded model file runs code when it is loaded",

@@ -106,21 +106,137 @@ trusted(pointer) if {
 
 # METADATA
 # description: |
-#   The argument at this JSON Pointer as an absolute path without `.`, `..` and repeated slashes; "" if
-#   it is not one. Symbolic links are not followed.
-path(pointer) := object.get(_normalised, ["paths", pointer], "")
+#   The argument at this JSON Pointer as an absolute path without `.`, `..` and repeated slashes;
+#   "unparseable" if it is not one. Symbolic links are not followed.
+path(pointer) := object.get(_normalised, ["paths", pointer], "unparseable")
 
 # METADATA
 # description: |
-#   The argument at this JSON Pointer as a URL, {scheme, host, port, path}, in lower case where case has
-#   no meaning; {"scheme": "", "host": "", "port": 0, "path": ""} if two readers could disagree about it.
-url(pointer) := object.get(_normalised, ["urls", pointer], {"scheme": "", "host": "", "port": 0, "path": ""})
+#   The argument at this JSON Pointer as a URL, {parsed, why, scheme, host, port, path, query, reach}, in
+#   lower case and punycode where that has no meaning; all "unparseable" if two readers could disagree.
+url(pointer) := object.union(_a_url, found) if {
+	found := _normalised.urls[pointer]
+	is_object(found)
+} else := object.union(_no_url, {"why": _why("url", pointer)})
+
+_a_url := {"parsed": true, "why": "", "query": "", "reach": "name"}
+
+_no_url := {
+	"parsed": false,
+	"scheme": "unparseable",
+	"host": "unparseable",
+	"port": 0,
+	"path": "unparseable",
+	"query": "unparseable",
+	"reach": "unparseable",
+}
 
 # METADATA
 # description: |
-#   The words of the one simple command at this JSON Pointer; [""] if it is anything else (an operator,
-#   an expansion, a redirection, a quote left open), so that no first word matches.
-argv(pointer) := object.get(_normalised, ["argv", pointer], [""])
+#   The words of the one simple command at this JSON Pointer; ["unparseable"] if it is anything else (an
+#   operator, an expansion, a redirection, a quote left open), so that no first word matches.
+argv(pointer) := object.get(_normalised, ["argv", pointer], ["unparseable"])
+
+# METADATA
+# description: |
+#   What the path at this JSON Pointer leads to on this host when the call is decided, symbolic links
+#   followed and named: {parsed, why, leads_to, links, is_link, exists, type, in_home, in_workdir}.
+file(pointer) := object.union(_a_file, found) if {
+	found := _normalised.files[pointer]
+	is_object(found)
+} else := object.union(_no_file, {"why": _why("file", pointer)})
+
+_a_file := {
+	"parsed": true,
+	"why": "",
+	"links": [],
+	"is_link": false,
+	"exists": true,
+	"type": "file",
+	"in_home": false,
+	"in_workdir": false,
+}
+
+_no_file := {
+	"parsed": false,
+	"leads_to": "unparseable",
+	"links": ["unparseable"],
+	"is_link": true,
+	"exists": false,
+	"type": "unparseable",
+	"in_home": false,
+	"in_workdir": false,
+}
+
+# METADATA
+# description: |
+#   Whether the path at this JSON Pointer is `folder` or lies in it, both as it is written (`..` resolved)
+#   and where it leads to on this host. The folder is an absolute path without symbolic links.
+default inside(_, _) := false
+
+inside(pointer, folder) if {
+	_is_below(path(pointer), folder)
+	_is_below(file(pointer).leads_to, folder)
+}
+
+_is_below(path, folder) if {
+	startswith(folder, "/")
+	path == folder
+}
+
+_is_below(path, folder) if {
+	startswith(folder, "/")
+	startswith(path, concat("", [trim_suffix(folder, "/"), "/"]))
+}
+
+# METADATA
+# description: |
+#   The shell text at this JSON Pointer: {parsed, why, commands, redirects, uses, is_static}, each command
+#   {program, words, is_static, sets}. What is only known when it runs is "unparseable" and not static.
+shell(pointer) := object.union(_a_shell, found) if {
+	found := _normalised.shell[pointer]
+	is_object(found)
+} else := object.union(_no_shell, {"why": _why("shell", pointer)})
+
+_a_shell := {"parsed": true, "why": "", "redirects": [], "uses": [], "is_static": true}
+
+_no_shell := {
+	"parsed": false,
+	"commands": [{"program": "unparseable", "words": ["unparseable"], "is_static": false, "sets": ["unparseable"]}],
+	"redirects": [{"operator": "unparseable", "target": "unparseable"}],
+	"uses": ["unparseable"],
+	"is_static": false,
+}
+
+# METADATA
+# description: |
+#   The SQL at this JSON Pointer: {parsed, why, statements, kinds, reads, writes, functions,
+#   other_functions}, each statement with the same lists and its own `kind`.
+sql(pointer) := object.union(_a_sql, found) if {
+	found := _normalised.sql[pointer]
+	is_object(found)
+} else := object.union(_no_sql, {"why": _why("sql", pointer)})
+
+_a_sql := {"parsed": true, "why": "", "reads": [], "writes": [], "functions": [], "other_functions": []}
+
+_no_sql := {
+	"parsed": false,
+	"statements": [{
+		"kind": "unparseable",
+		"kinds": ["unparseable"],
+		"reads": ["unparseable"],
+		"writes": ["unparseable"],
+		"functions": ["unparseable"],
+		"other_functions": ["unparseable"],
+	}],
+	"kinds": ["unparseable"],
+	"reads": ["unparseable"],
+	"writes": ["unparseable"],
+	"functions": ["unparseable"],
+	"other_functions": ["unparseable"],
+}
+
+_why(kind, pointer) := object.get(_normalised, ["unparseable", kind, pointer], "there is no text at this pointer")
 
 default _normalised := {}
 

@@ -17,13 +17,13 @@ from signal import SIGCHLD
 from typing import Any, Final, NamedTuple, NoReturn
 
 from fumehood.confine import inside, rootfs, syscalls, wire
-from fumehood.confine.jail import Ends, Making, Start
+from fumehood.confine.jail import PROGRAM, Ends, Making, Start
 from fumehood.confine.plan import Plan
 from fumehood.confine.sequence import NEVER, Letter, Sequence, Stop
 from fumehood.confine.setup import Refused, World, give_up, last_words, layer
 
 _REQUEST_BYTES: Final = 16
-_IDLE_INIT: Final = syscalls.CLONE_PARENT | SIGCHLD
+_CHILD_OF_THE_SUPERVISOR: Final = syscalls.CLONE_PARENT | SIGCHLD
 
 
 class Cloner:
@@ -44,6 +44,8 @@ class Cloner:
         has_alike = bool(world.own) and not world.setup.keeps_host
         self._alike = Making(calls, world, self._plan, self._ends, joins=True) if has_alike else None
         self._like = self._alike
+        if world.own and world.act and not has_alike:  # made once, for all that make their own
+            self._like = Making(Sequence(), world, self._plan, self._ends, is_clone=True)
         self._return = len(calls.steps)
         self._made.send(calls, self._ends.channel, stop=NEVER)  # it may have been killed already
         calls.add("supervisor", "close", self._ends.pidfd)
@@ -71,6 +73,7 @@ class Cloner:
         make_ready, start_init = self._request.make_ready, self._start_init()
         make = calls.prepared(0, alike.last if alike else 1)
         cloned = calls.place(alike.clone) if alike else -1
+        clone_result = alike.result() if alike else int
         confined, job = calls.place(alike.last) if alike else -1, self._job
         go_home, home = calls.prepared(alike.end if alike else self._return), calls.place(len(calls.steps))
         while True:
@@ -80,7 +83,7 @@ class Cloner:
             place = make()
             if place == confined and job:
                 job()
-            if place != cloned:
+            if place != cloned or clone_result() < 0:
                 self._otherwise(calls.step(place))
             elif (place := go_home()) != home:
                 calls.step(place)
@@ -92,6 +95,10 @@ class Cloner:
             self._become(alike, self._plan, number)
         if not self._length.value:
             os._exit(0)
+        if self._world.act:
+            self._go_apart()
+            return
+        self._enter()
         wanted = self._wanted()
         making = self._making(wanted)
         if wanted.start:
@@ -103,8 +110,30 @@ class Cloner:
         making.return_home()
         self._calls.run(self._return)
 
-    def _making(self, wanted: Wanted) -> Making:
-        making = Making(Sequence(), self._world, wanted.plan, self._ends, like=self._like, start=wanted.start)
+    def _go_apart(self) -> None:
+        """The job's process itself hears what it is to see: a later one, which runs source in memory that is
+        a copy of this one's, must not find that there."""
+        self._enter()
+        with layer("processes"):
+            pid, pidfd = syscalls.clone(_CHILD_OF_THE_SUPERVISOR)
+        if pid:
+            self._ends.pidfd.set(pidfd)
+            self._calls.run(self._return)
+            return
+        wanted = self._wanted()
+        making = self._making(wanted, is_clone=True)
+        self._become(making, wanted.plan, making.run())
+
+    def _making(self, wanted: Wanted, *, is_clone: bool = False) -> Making:
+        making = Making(
+            Sequence(),
+            self._world,
+            wanted.plan,
+            self._ends,
+            is_clone=is_clone,
+            like=self._like,
+            start=wanted.start,
+        )
         if self._world.own:  # elsewhere a limit depends on what else runs
             self._like = self._like or making
         return making
@@ -114,12 +143,18 @@ class Cloner:
         refusal = making.start()
         os.close(start.stdin)
         if refusal:
-            sock = socket.socket(fileno=self._ends.channel.descriptor)
-            with contextlib.suppress(OSError):
-                wire.send(sock, {"error": f"{refusal}", "layer": refusal.layer})
-            sock.detach()
+            self._say(refusal)
         making.return_home()
         self._calls.run(self._leave)
+
+    def _say(self, refusal: Refused) -> None:
+        fields: dict[str, Any] = {"error": f"{refusal}", "layer": refusal.layer}
+        if refusal.layer == PROGRAM:
+            fields = {"not_started": refusal.errno}
+        sock = socket.socket(fileno=self._ends.channel.descriptor)
+        with contextlib.suppress(OSError):
+            wire.send(sock, fields)
+        sock.detach()
 
     def _become(self, making: Making, plan: Plan, number: int) -> NoReturn:
         """The job's process, if it has come as far as it has to; the supervisor may be gone."""
@@ -138,21 +173,26 @@ class Cloner:
         """
         if not self._kinds:
             return int
-        return partial(syscalls.start_idle_init, self._kinds | _IDLE_INIT, self._ends.init.address)
+        flags = self._kinds | _CHILD_OF_THE_SUPERVISOR
+        return partial(syscalls.start_idle_init, flags, self._ends.init.address)
 
     def _say_why_not(self) -> NoReturn:
         code = syscalls.last_error()
         name = "processes" if code == errno.EAGAIN else "pid-ns"
         raise Refused(name, f"clone: {os.strerror(code)}", code)
 
+    def _enter(self) -> None:
+        """Into the namespaces of the job, where there are some."""
+        if self._world.own:
+            with layer("pid-ns"):
+                syscalls.setns(self._ends.init.descriptor, self._kinds)
+
     def _wanted(self) -> Wanted:
-        """What the job is to see. In namespaces of its own, where there are some, with a root of its own."""
+        """What the job is to see. In namespaces of its own it has a root of its own."""
         wanted, start = Wanted(self._plan, ()), None
         if self._length.value == len(wire.OWN):
             wanted, start = _received(self._ends.channel.descriptor)
         if self._world.own:
-            with layer("pid-ns"):
-                syscalls.setns(self._ends.init.descriptor, self._kinds)
             with layer("rootfs"):
                 rootfs.rebuild(wanted.plan, self._plan, wanted.mounts, has_proc=self._world.has_proc)
         return wanted._replace(start=_found(wanted.plan, *start)) if start else wanted
@@ -183,7 +223,7 @@ def _received(channel: int) -> tuple[Wanted, tuple[dict[str, Any], int] | None]:
 
 def _found(plan: Plan, orders: dict[str, Any], stdin: int) -> Start:
     env = {**dict(plan.env), **dict(orders["env"])}
-    path = inside.found(orders["argv"][0], env)
+    path = inside.found(orders["argv"][0], env, workdir=plan.workdir)
     return Start(
         path=os.fsencode(path or ""),
         argv=[os.fsencode(word) for word in orders["argv"]],

@@ -5,7 +5,7 @@ source. Nothing here may import: the interpreter's own files are out of reach by
 """
 
 # between two system calls there is no room for path objects
-# ruff: noqa: PTH110, PTH113
+# ruff: noqa: PTH110, PTH113, PTH118
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def source_job(plan: Plan, ends: Ends, act: Act) -> Callable[[], NoReturn]:
     letter = Letter(calls, size=wire.MOST_INLINE_BYTES, descriptors=_MOST_SENT)
     stdin, first = calls.cell(), calls.cell(_SOURCE_FD)
     for number, end in ((1, ends.out), (2, ends.err)):
-        calls.add("streams", "dup3", end, number, 0)
+        calls.add("supervisor", "dup3", end, number, 0)
     length = letter.receive(calls, ends.orders)
     taken = len(calls.steps)
     calls.add("supervisor", "setsid")  # it knows by now who this is
-    calls.add("streams", "dup3", stdin, 0, 0)
-    calls.add("streams", "close_range", first, 0xFFFF_FFFF, 0)
+    calls.add("supervisor", "dup3", stdin, 0, 0)
+    calls.add("supervisor", "close_range", first, 0xFFFF_FFFF, 0)
     take, begin, read = calls.prepared(0, taken), calls.prepared(taken), letter.reader(length)
     taken_at, begun_at = calls.place(taken), calls.place(len(calls.steps))
     put_stdin, scan, exit_ = stdin.writer(), wire.decoded, os._exit
@@ -105,7 +105,7 @@ def become_program(plan: Plan, ends: Ends, making: Making) -> NoReturn:
         env = {**dict(plan.env), **dict(fields["env"])}
         program = -1
         if making.opens_program:
-            program = _opened_program(fields["argv"][0], env)
+            program = _opened_program(fields["argv"][0], env, workdir=plan.workdir)
             making.finish()
         os.setsid()  # the supervisor knows by now who this is
         if fields["artifacts"]:
@@ -128,14 +128,14 @@ def _show_folder(channel: int, plan: Plan) -> None:
     os.close(folder)
 
 
-def _opened_program(name: str, env: dict[str, str]) -> int:
+def _opened_program(name: str, env: dict[str, str], *, workdir: str) -> int:
     """The one program that may be started, under the number that the filter lets through."""
     with layer("rlimits"):
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         if hard != resource.RLIM_INFINITY and hard <= syscalls.EXEC_ONCE_FD:
             raise OSError(f"the hard limit on open files is {hard}, needed is {syscalls.EXEC_ONCE_FD + 1}")
-    path = found(name, env)
+    path = found(name, env, workdir=workdir)
     if path is None:
         return -1
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -144,12 +144,12 @@ def _opened_program(name: str, env: dict[str, str]) -> int:
     return syscalls.EXEC_ONCE_FD
 
 
-def found(name: str, env: dict[str, str]) -> str | None:
-    """Where the program is, in the jail's own PATH."""
+def found(name: str, env: dict[str, str], *, workdir: str) -> str | None:
+    """Where the program is, in the jail's own PATH. What is relative begins in *workdir*, and stays so."""
     if "/" in name:
-        return name if os.path.exists(name) else None
+        return name if os.path.exists(os.path.join(workdir, name)) else None
     candidates = [f"{folder}/{name}" for folder in env.get("PATH", "").split(":") if folder]
-    return next((c for c in candidates if os.path.isfile(c)), None)
+    return next((c for c in candidates if os.path.isfile(os.path.join(workdir, c))), None)
 
 
 def _start_program(argv: list[str], env: dict[str, str], program: int, orders: socket.socket) -> NoReturn:
@@ -159,7 +159,7 @@ def _start_program(argv: list[str], env: dict[str, str], program: int, orders: s
     try:
         if program >= 0:
             syscalls.execveat(program, words, [k + b"=" + v for k, v in variables.items()])
-        path = found(argv[0], env)
+        path = found(argv[0], env, workdir=".")
         if path is None:
             raise FileNotFoundError(errno.ENOENT, "no such program")
         os.execve(path, words, variables)  # noqa: S606 — there is no shell

@@ -27,11 +27,13 @@ from typing import Final, NamedTuple
 
 from fumehood.confine import landlock, procs, rootfs, syscalls, wire
 from fumehood.confine.plan import INSIDE_ID, Plan
-from fumehood.confine.sequence import NEVER, UNLESS_ZERO, Cell, Letter, Sequence, Stop
+from fumehood.confine.sequence import NEVER, UNLESS_ZERO, Cell, Letter, Sequence, Stop, may_share_memory
 from fumehood.confine.setup import Refused, World, bounded, layer
 
 _SHARED: Final = syscalls.CLONE_PARENT | syscalls.CLONE_VM | syscalls.CLONE_VFORK | signal.SIGCHLD
 _OF_ITS_OWN: Final = syscalls.CLONE_PARENT | syscalls.CLONE_PIDFD | signal.SIGCHLD
+#: No layer: what is refused is the program itself.
+PROGRAM: Final = "program"
 _ORDERS_FD: Final = 3
 _LAST_LAYERS: Final = ("rlimits", "capabilities", "no-new-privs", "landlock")
 _LAST_LIMITS: Final = ("NOFILE", "FSIZE")
@@ -78,6 +80,7 @@ class Making:
     """The steps that make a jail of one plan, added to *calls*.
 
     *joins*: the template enters the namespaces of the idle first process, and adds private folders.
+    *is_clone*: there are two already, and this is the job's process.
     *like* has made a jail from the same template already: what they have in common is copied from it.
     With *start* the process goes on to that program, in the template's memory.
     """
@@ -90,11 +93,12 @@ class Making:
         ends: Ends,
         *,
         joins: bool = False,
+        is_clone: bool = False,
         like: Making | None = None,
         start: Start | None = None,
     ) -> None:
         self._calls, self._world, self._plan, self._ends = calls, world, plan, ends
-        self._pid = calls.cell(-1)
+        self._pid = calls.cell(0 if is_clone else -1)
         self._rules: Cell = like._rules if like else calls.cell()
         if joins:
             calls.add("pid-ns", "setns", ends.init, sum(kind for _, kind in world.own))
@@ -102,7 +106,8 @@ class Making:
         self._write_down_rules()
         self.clone = len(calls.steps)
         flags, where = (_SHARED, 0) if start else (_OF_ITS_OWN, ends.pidfd.address)
-        calls.add("processes", "clone", flags, 0, where, 0, 0, into=self._pid, stop=UNLESS_ZERO)
+        if not is_clone:
+            calls.add("processes", "clone", flags, 0, where, 0, 0, into=self._pid, stop=UNLESS_ZERO)
         if start:
             self._make_known()
         done = like._parts if like else (None, None)
@@ -143,6 +148,10 @@ class Making:
         """True in the job's process."""
         return not self._pid.value
 
+    def result(self) -> Callable[[], int]:
+        """What tells how the last clone went: less than 0 if there is none."""
+        return self._pid.reader()
+
     def run(self) -> int:
         """Make the process. Answers the step at which this one of the two has stopped."""
         return self._calls.run(0, self.last)
@@ -160,6 +169,8 @@ class Making:
 
         Answers why it could not be.
         """
+        if not may_share_memory():
+            raise Refused("processes", "a process cannot be made in its parent's memory here")
         self._calls.run(0, self.end, alone=self.clone + 1)
         return self._calls.failure(self.clone + 1)
 
@@ -198,28 +209,29 @@ class Making:
         body = struct.pack("=QQ", hard % 2**64, hard % 2**64)
         calls.add("rlimits", "prlimit64", 0, resource.RLIMIT_NOFILE, body, None)
         if start.path:
-            file = calls.add("program", "openat", syscalls.AT_FDCWD, start.path, os.O_PATH | os.O_CLOEXEC, 0)
-            calls.add("program", "dup3", file, number, os.O_CLOEXEC)
-            calls.add("program", "close", file)
+            mode = os.O_PATH | os.O_CLOEXEC
+            file = calls.add(PROGRAM, "openat", syscalls.AT_FDCWD, start.path, mode, 0)
+            calls.add("rlimits", "dup3", file, number, os.O_CLOEXEC)
+            calls.add("rlimits", "close", file)
 
     def _start(self, start: Start) -> None:
         """Streams, the word to go, which comes when the supervisor knows this process; and the program."""
         calls, ends, orders = self._calls, self._ends, _ORDERS_FD
         for end, number in ((ends.out, 1), (ends.err, 2), (start.stdin, 0)):
-            calls.add("streams", "dup3", end, number, 0)
+            calls.add("supervisor", "dup3", end, number, 0)
         if start.shows_folder:
             mode = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             letter = Letter(calls, body=wire.encode({"folder": True}), descriptors=1)
             folder = letter.descriptor(0)
-            calls.add("artifacts", "openat", syscalls.AT_FDCWD, self._plan.workdir, mode, 0, into=folder)
+            calls.add("rootfs", "openat", syscalls.AT_FDCWD, self._plan.workdir, mode, 0, into=folder)
             letter.send(calls, ends.channel)
-        calls.add("streams", "dup3", ends.orders, orders, os.O_CLOEXEC)
+        calls.add("supervisor", "dup3", ends.orders, orders, os.O_CLOEXEC)
         Letter(calls, size=8, descriptors=0).receive(calls, orders, stop=Stop(-1, len(wire.GO)))
         calls.add("supervisor", "setsid")
         kept = syscalls.EXEC_ONCE_FD if self.opens_program else orders
         for first, last in ((orders + 1, kept - 1), (kept + 1, 0xFFFF_FFFF)):
             if first <= last:
-                calls.add("streams", "close_range", first, last, 0)
+                calls.add("supervisor", "close_range", first, last, 0)
         self._become(start, Letter(calls, body=bytes(8), descriptors=0))
 
     def _become(self, start: Start, refusal: Letter) -> None:
@@ -227,12 +239,12 @@ class Making:
         calls, cwd = self._calls, syscalls.AT_FDCWD
         argv, env = self._texts(start.argv), self._texts(start.env)
         if not start.path:  # answers that there is none
-            calls.add("program", "openat", cwd, b"", os.O_PATH, 0, into=refusal.body, stop=NEVER)
+            calls.add(PROGRAM, "openat", cwd, b"", os.O_PATH, 0, into=refusal.body, stop=NEVER)
         elif self.opens_program:
             which = (syscalls.EXEC_ONCE_FD, b"", argv, env, syscalls.AT_EMPTY_PATH)
-            calls.add("program", "execveat", *which, into=refusal.body, stop=NEVER)
+            calls.add(PROGRAM, "execveat", *which, into=refusal.body, stop=NEVER)
         else:
-            calls.add("program", "execve", start.path, argv, env, into=refusal.body, stop=NEVER)
+            calls.add(PROGRAM, "execve", start.path, argv, env, into=refusal.body, stop=NEVER)
         refusal.send(calls, _ORDERS_FD)
 
     def _texts(self, texts: list[bytes]) -> int:

@@ -12,8 +12,9 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from fumehood.confine import folders, messages, procs, wire
+from fumehood.confine import folders, messages, procs, sequence, wire
 from fumehood.confine.observe import Observer
+from fumehood.confine.setup import ENDED_BEFORE_RUNNING
 
 if TYPE_CHECKING:
     from fumehood.confine.jobs import Job
@@ -106,6 +107,7 @@ class Jail:
         self.observer: Observer | None = None
         self.hung_up = False
         self.has_orders = False  # what its program is: it waits for the word to go
+        self.unopened = 0  # the errno with which its program could not be opened
         self._is_doomed = False
 
     def hand_over(
@@ -114,12 +116,14 @@ class Jail:
         """Ask the template for the clone that this becomes. What cannot be sent is found at its hang-up.
 
         There may be a reason of our own: a limit on descriptors that are under way, or on memory. A program's
-        *orders* can go with it where this is isolated: nobody has to be found who would run away.
+        *orders* can go with it where this is isolated (nobody has to be found who would run away) and its
+        process can be made in the template's memory.
         """
         its = (self._theirs.detach(), self._its_orders.detach(), self._out_w, self._err_w)
         try:
             if self._own_plan:
-                message, inputs = orders if orders and self.is_isolated else (None, ())
+                goes_along = self.is_isolated and sequence.may_share_memory()
+                message, inputs = orders if orders and goes_along else (None, ())
                 self.has_orders = message is not None
                 wire.send(self.channel, {"plan": self._own_plan, "orders": message}, fds=(*mounts, *inputs))
             body = wire.OWN if self._own_plan else wire.ALIKE
@@ -146,6 +150,8 @@ class Jail:
 
     def not_started(self) -> int | None:
         """The errno with which its program could not be started. Only code of ours can have said that."""
+        if self.unopened:
+            return self.unopened
         try:
             if not self.has_orders:
                 message = wire.receive(self.orders, flags=messages.NOW)
@@ -167,6 +173,8 @@ class Jail:
                 self.kill()
         elif "error" in fields:
             self.error = self.error or fields
+        elif "not_started" in fields:
+            self.unopened = fields["not_started"]
         elif "folder" in fields:
             (self.folder,) = fds
         else:
@@ -219,6 +227,15 @@ class Jail:
     def is_ready(self) -> bool:
         """True once the last layer is on. Nothing of a job's runs before."""
         return "seccomp" in self.active
+
+    @property
+    def is_explained(self) -> bool:
+        """True if nothing is to be said of its end any more. A template that waited for its process says why
+        that came to nothing, and then hangs up."""
+        is_waited_for = self.has_orders and not self.hung_up and bool(self.template.pid)
+        ending = self.status
+        has_run = self.is_ready and not (ending and ending.si_status == ENDED_BEFORE_RUNNING)
+        return has_run or not is_waited_for
 
     @property
     def is_empty(self) -> bool:

@@ -23,6 +23,7 @@ _MEASURE_S: Final = 0.5
 _MOST_TOLD: Final = 64
 _MOST_TOLD_BYTES: Final = 24_000
 _MOST_COPIED: Final = 10_000_000
+KILLED: Final = {"layer": "jail", "error": "its template was killed"}
 _BY_SIGNAL: Final[dict[int, str]] = {signal.SIGSYS: "filter", signal.SIGXCPU: "cpu"}
 
 
@@ -52,6 +53,7 @@ class Job:
         self.is_streamed: bool = fields["stream"]
         self._timeout_s: float = fields["timeout_s"]
         self._has_inputs = self._may_move = True
+        self._has_moved = False
         self.stopped = ""
         self.must_wait = False
         self._told = 0
@@ -86,7 +88,7 @@ class Job:
     def may_move(self) -> bool:
         """True once, if nothing of it has run and nobody wants it stopped: another jail may have it."""
         moves = self._may_move and self._has_inputs and not self.stopped
-        self._may_move = False
+        self._may_move, self._has_moved = False, moves
         return moves
 
     def close_inputs(self) -> None:
@@ -207,8 +209,10 @@ class Job:
         """Note all that is to be said of it: the jail is about to go."""
         self.close_inputs()
         if self._jail:
-            if not self.stopped and not self._jail.is_ready:
+            if not (self.stopped or self._jail.is_ready or self._jail.unopened):
                 self._jail.error = self._jail.error or self._unready(self._jail)
+            if self._has_moved and self.mounts and (self._jail.error or {}).get("layer") == "rootfs":
+                self._jail.error = KILLED  # which had attached its mounts: nobody can do that twice
             self._last = self._last_words(self._jail)
         self._jail = None
 

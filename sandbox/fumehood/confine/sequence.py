@@ -51,6 +51,9 @@ _STEP_BYTES: Final = _WORDS * _WORD_BYTES
 _RESULT: Final = 7
 _CHUNK_BYTES: Final = 16_384
 _HEADER_BYTES: Final = 56  # struct msghdr
+#: Where none is yet: the kernel takes it for none, and nobody for a call's error.
+_NO_DESCRIPTOR: Final = struct.pack("=i", -(1 << 31))
+_LAST_ERROR: Final = -4095
 
 #: The text is what a test assembles, where there is an assembler, and compares.
 _CODE: Final = {
@@ -98,6 +101,12 @@ class Cell(NamedTuple):
         """`set`, with everything bound that it needs."""
         return partial(
             memoryview((ctypes.c_char * 8).from_address(self.address)).cast("B").cast("q").__setitem__, 0
+        )
+
+    def reader(self) -> Callable[[], int]:
+        """`value`, with everything bound that it needs."""
+        return partial(
+            memoryview((ctypes.c_char * 8).from_address(self.address)).cast("B").cast("q").__getitem__, 0
         )
 
     def set(self, value: int) -> None:
@@ -192,7 +201,7 @@ class Sequence:
         for number in range(first, len(self.steps)):
             words = self._words[number * _WORDS : (number + 1) * _WORDS]
             result = _word(words[_RESULT])
-            if (result ^ words[-1]) & words[-2] and result < 0:
+            if (result ^ words[-1]) & words[-2] and _LAST_ERROR <= result < 0:
                 Cell(words[_RESULT]).set(words[-1])  # others have the same step
                 return self._refusal(number, -result)
         return None
@@ -229,7 +238,7 @@ class Letter:
         vector = calls.buffer(struct.pack("=QQ", self._body, self._size))
         beside = struct.pack("=Qii", 16 + 4 * descriptors, socket.SOL_SOCKET, socket.SCM_RIGHTS)
         room = (len(beside) + 4 * descriptors + 7) // 8 * 8
-        beside += b"\xff" * (room - len(beside) + 8)
+        beside += _NO_DESCRIPTOR * ((room - len(beside)) // 4 + 2)
         self._control = calls.buffer(beside + bytes(_HEADER_BYTES))
         self._message = self._control + len(beside)
         whole = beside + struct.pack("=QQQQQQQ", 0, 0, vector, 1, self._control, room, 0)
@@ -287,7 +296,10 @@ def _word(address: int) -> int:
 
 
 def may_share_memory() -> bool:
-    """True if a process can make its calls in its parent's memory: it never comes back to Python."""
+    """True if a process can make its calls in its parent's memory: it never comes back to Python.
+
+    Asked before the first fork, all that are forked have one answer.
+    """
     return _code() is not None
 
 

@@ -17,7 +17,7 @@ import signal
 import socket
 from typing import NoReturn
 
-from fumehood.confine import folders, landlock, messages, procs, root, syscalls, template, wire
+from fumehood.confine import folders, landlock, messages, procs, root, sequence, syscalls, template, wire
 
 
 def main(client_fd: int) -> NoReturn:
@@ -39,6 +39,7 @@ def main(client_fd: int) -> NoReturn:
         )
         os._exit(1)
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    sequence.may_share_memory()
     application, keeper = os.getppid(), os.pidfd_open(os.getpid())
     supervisor_pid = os.fork()
     if supervisor_pid:

@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn
 from fumehood.confine import folders, messages, procs, strays, wire
 from fumehood.confine.collector import Collector
 from fumehood.confine.jails import Jail, Keep, Setup
-from fumehood.confine.jobs import Job
+from fumehood.confine.jobs import KILLED, Job
 from fumehood.confine.loop import Loop
 from fumehood.confine.pool import Kind, Pool, Template
 from fumehood.confine.templates import Templates
@@ -28,7 +28,6 @@ _MOST_WARM: Final = 8
 _FILES_OF_A_JOB: Final = 10
 _FILES_OF_OURS: Final = 32
 _FEW_FILES, _MANY_FILES = 1024, 65_536
-_KILLED: Final = {"layer": "jail", "error": "its template was killed"}
 _READ_BYTES: Final = 1 << 16
 _IDLE_S: Final = 0.002
 _REAP_S: Final = 0.05
@@ -155,8 +154,11 @@ class Supervisor:
             if jail.job and not jail.error and jail.job.may_move():
                 again.append(jail.job)
                 self._part(jail, jail.job)
-            jail.error = jail.error or _KILLED
+            jail.error = jail.error or KILLED
             self._finish(jail)
+        for jail in [jail for jail in self._jails if jail.template is template and jail.job]:
+            if jail.has_ended and jail.is_explained:  # since nobody is left who would say more
+                self._end_jail(jail)
         self._templates.end_unused(template)
         for job in again:
             self._place(job)
@@ -265,9 +267,8 @@ class Supervisor:
         self._loop.forget(jail.pidfd)
         self._hear(jail)
         jail.reap()
-        if not jail.has_orders or jail.is_ready or jail.hung_up:
+        if jail.is_explained:
             self._end_jail(jail)
-        # else its template is about to say why it came to nothing, and then hangs up
 
     def _end_jail(self, jail: Jail) -> None:
         """The job's process is collected."""

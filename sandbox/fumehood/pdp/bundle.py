@@ -88,6 +88,7 @@ def load_bundle(
             set(rules) & set(combine.PHASES["return_result"]) for rules in verdict.rules.values()
         ),
         reads_history=verdict.reads_history,
+        reads_parsed=verdict.reads_parsed,
     )
     tests = tuple((f.name, f.text) for f in read.files if f.is_test)
     observing, asking = chosen(mode, verdict.modules), marked(verdict.modules)

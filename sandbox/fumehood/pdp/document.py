@@ -74,6 +74,7 @@ class AnnotationsPart(_Part):
     trusted: list[str] = []
     internal: list[str] = []
     secret_result: list[str] = []
+    sql_dialect: str | None = None
 
 
 class ResourceProperties(_Part):
@@ -131,12 +132,65 @@ class UrlPart(_Part):
     host: str
     port: Annotated[int, Field(ge=0, le=65535)]
     path: str
+    query: str = ""
+    reach: str = "name"
+
+
+class FilePart(_Part):
+    leads_to: str
+    links: list[str] = []
+    is_link: bool = False
+    exists: bool = True
+    type: Literal["file", "folder", "special", "missing"] = "file"
+    in_home: bool = False
+    in_workdir: bool = False
+
+
+class CommandPart(_Part):
+    program: str
+    words: list[str]
+    is_static: bool = True
+    sets: list[str] = []
+
+
+class RedirectPart(_Part):
+    operator: str
+    target: str
+
+
+class ShellPart(_Part):
+    commands: list[CommandPart]
+    redirects: list[RedirectPart] = []
+    uses: list[str] = []
+    is_static: bool = True
+
+
+class StatementPart(_Part):
+    kind: str
+    kinds: list[str]
+    reads: list[str] = []
+    writes: list[str] = []
+    functions: list[str] = []
+    other_functions: list[str] = []
+
+
+class SqlPart(_Part):
+    statements: list[StatementPart]
+    kinds: list[str]
+    reads: list[str] = []
+    writes: list[str] = []
+    functions: list[str] = []
+    other_functions: list[str] = []
 
 
 class NormalisedPart(_Part):
     paths: dict[Pointer, str] = {}
     urls: dict[Pointer, UrlPart] = {}
     argv: dict[Pointer, list[str]] = {}
+    files: dict[Pointer, FilePart] = {}
+    shell: dict[Pointer, ShellPart] = {}
+    sql: dict[Pointer, SqlPart] = {}
+    unparseable: dict[str, dict[Pointer, str]] = {}
 
 
 class ContextPart(_Part):

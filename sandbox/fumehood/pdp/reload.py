@@ -172,7 +172,7 @@ def _retire(there: weakref.ref[ReloadablePdp], pdp: Pdp) -> None:
 
 def _still_fits(current: Pdp) -> Pdp:
     """*current*, if it needs nothing that a document for an older revision may lack."""
-    if current.facts.reads_history:
+    if current.facts.reads_history or current.facts.reads_parsed:
         text = "the policies were replaced while this call was being put together; call again"
         raise PdpError(text, code="pdp_error")
     return current

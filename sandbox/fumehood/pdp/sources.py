@@ -168,6 +168,7 @@ def _labelled(sources: Sequence[Source]) -> list[tuple[str, Path]]:
 def _root(source: Source) -> Path:
     text = os.fspath(source)
     if isinstance(source, str) and "/" not in text:
+        text = fumehood_policies.OLD_NAMES.get(text, text)
         if text not in pack_names():
             raise ConfigError(
                 f"there is no pack {text!r} (there are: {_packs()}); for a folder write ./{text}"

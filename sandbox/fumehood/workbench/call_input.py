@@ -14,6 +14,7 @@ from fumehood.errors import BindError
 from fumehood.model import Phase
 from fumehood.normalise import normalised
 from fumehood.pdp.document import complaints
+from fumehood.workbench.cases import dialect_of
 
 __all__ = ["FIELDS", "document_from", "documents_from"]
 
@@ -57,15 +58,20 @@ def document_from(given: JSON, *, at: float | None = None) -> JSON:
     whole = _merged(
         _filled_in(given, time.time() if at is None else at), {p: given[p] for p in _PARTS if p in given}
     )
-    context = cast("Object", whole["context"])
-    if isinstance(context, dict) and "normalised" not in context:
-        context["normalised"] = normalised(_arguments(whole), cwd=_cwd(whole))
     wrong = complaints(cast("JSON", whole))
     if wrong:
         raise BindError("this is no policy input: " + "; ".join(wrong[:5]))
+    _require_small(whole)  # before arguments are parsed
+    context = cast("Object", whole["context"])
+    if "normalised" not in context:
+        context["normalised"] = normalised(_arguments(whole), cwd=_cwd(whole), sql_dialect=dialect_of(whole))
+        _require_small(whole)
+    return cast("JSON", whole)
+
+
+def _require_small(whole: Object) -> None:
     if len(canonical(whole)) > MAX_DOCUMENT_BYTES:
         raise BindError(f"the policy input is over {MAX_DOCUMENT_BYTES} bytes, which the guard would refuse")
-    return cast("JSON", whole)
 
 
 def _refuse_unknown(given: Mapping[str, JSON]) -> None:

@@ -28,7 +28,7 @@ from fumehood.pdp.sources import PolicyFile
 from fumehood.workbench.located import Located, Path, YamlProblem, read_yaml
 from fumehood.workbench.tools import ToolSchema
 
-__all__ = ["ENDINGS", "Allowance", "Case", "Expected", "as_input", "cases_of", "completed"]
+__all__ = ["ENDINGS", "Allowance", "Case", "Expected", "as_input", "cases_of", "completed", "dialect_of"]
 
 ENDINGS = ("_cases.yaml", "_cases.yml")
 Document = dict[str, JSON]
@@ -264,7 +264,15 @@ def with_forms(document: Document) -> None:
     context = document.get("context")
     action = cast("Document", document["action"]).get("properties")
     if isinstance(context, dict) and isinstance(action, dict) and "normalised" not in context:
-        context["normalised"] = normalised(action.get("args"))
+        context["normalised"] = normalised(action.get("args"), sql_dialect=dialect_of(document))
+
+
+def dialect_of(document: Document) -> str | None:
+    """What the tool's annotations say that its SQL is written in."""
+    found: JSON = document
+    for name in ("resource", "properties", "annotations", "sql_dialect"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _put(into: Document, more: Mapping[str, JSON]) -> None:

@@ -25,9 +25,13 @@ _TRUSTED = "the argument must be found in the user's words (the session's prompt
 _OURS = {
     "trusted": _TRUSTED,
     "origin": "where the argument was found decides: see context.provenance of the input",
-    "path": 'the argument must be a path that has only one reading; any other is ""',
-    "url": 'the argument must be a URL that has only one reading; any other has the host ""',
-    "argv": 'the argument must be one simple command; anything else is [""]',
+    "path": 'the argument must be an absolute path; any other is "unparseable"',
+    "url": 'the argument must be a URL that has only one reading; any other is all "unparseable"',
+    "argv": 'the argument must be one simple command; anything else is ["unparseable"]',
+    "file": 'the argument must be an absolute path; any other is all "unparseable"',
+    "inside": "the path must lie there as it is written, and where it leads to on this host",
+    "shell": 'the argument must be a shell text that can be parsed; any other is all "unparseable"',
+    "sql": 'the argument must be SQL that can be parsed; any other is all "unparseable"',
 }
 _TEXTS = {  # which parameter is looked at, what it must do, and which one says with what
     "startswith": (0, "begin with", 1),

@@ -6,12 +6,13 @@ a rule read it then. A decision that could hang on what is missing cannot be tol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import cast
 
 from fumehood.canonical import JSON
-from fumehood.model import Phase
+from fumehood.model import PARSED_PLACES, Phase
+from fumehood.normalise import unrecorded
 from fumehood.pdp.combine import PHASES
 from fumehood.pdp.gate.context import Context, path_of
 from fumehood.pdp.syntax import Body, Module, Node, Rule, constant_of, kind_of, ref_of
@@ -33,7 +34,10 @@ _CALL: dict[str, tuple[Path, ...]] = {
     "is_error": (("action", "properties", "is_error"),),
     "targets": (_ARGS, ("resource", "properties", "annotations")),
 }
-_NORMALISED = {"path": "paths", "url": "urls", "argv": "argv"}
+_FORMS: Mapping[str, tuple[str, ...]] = {
+    **{kind: (place,) for kind, place in PARSED_PLACES.items()},
+    "inside": (PARSED_PLACES["path"], PARSED_PLACES["file"]),
+}
 _PARTS = ("history", "counters", "provenance", "normalised")  # of context: there, or else not recorded
 
 
@@ -43,7 +47,8 @@ def pointer_of(path: Path) -> str:
 
 
 def missing_in(document: JSON, *, is_marked: bool = True) -> frozenset[Path]:
-    """Where a recorded policy input is not what was decided on: redacted, or not recorded.
+    """Where a recorded policy input is not what was decided on: redacted, or not recorded (of the parsed
+    arguments a guard only works out those that its rules read).
 
     *is_marked* False: nothing in it is redacted, as its text does not hold the mark.
     """
@@ -53,7 +58,15 @@ def missing_in(document: JSON, *, is_marked: bool = True) -> frozenset[Path]:
     if isinstance(action, dict) and action.get("name") == Phase.EXECUTE_TOOL.value:
         there = context if isinstance(context, dict) else {}
         found |= {("context", part) for part in _PARTS if part not in there}
+        forms = there.get("normalised")
+        if isinstance(forms, dict):
+            found |= {("context", "normalised", *keys) for keys in unrecorded(_args(action), forms)}
     return frozenset(found)
+
+
+def _args(action: Mapping[str, JSON]) -> JSON:
+    properties = action.get("properties")
+    return properties.get("args") if isinstance(properties, dict) else None
 
 
 def _marked(value: JSON, path: Path) -> Iterator[Path]:
@@ -176,9 +189,9 @@ def _of_function(name: str, given: Sequence[JSON]) -> Iterator[Path]:
     first = given[0] if given else None
     if name == "arg" and given:
         yield (*_ARGS, first) if isinstance(first, str) else _ARGS
-    elif name in _NORMALISED:
-        where: Path = ("context", "normalised", _NORMALISED[name])
-        yield (*where, first) if isinstance(first, str) else where
+    elif name in _FORMS:
+        for place in _FORMS[name]:
+            yield ("context", "normalised", place, *([first] if isinstance(first, str) else []))
     elif name in ("trusted", "origin"):
         yield ("context", "provenance")
         yield (*_ARGS, *_steps(first)) if isinstance(first, str) else _ARGS

@@ -9,11 +9,34 @@ from functools import cached_property
 from fumehood.canonical import JSON
 from fumehood.pdp.syntax import Module, Rule
 
-__all__ = ["CALL_FUNCTIONS", "CALL_VALUES", "Context", "Package", "nearest", "path_of"]
+__all__ = ["CALL_FIELDS", "CALL_FUNCTIONS", "CALL_VALUES", "Context", "Package", "nearest", "path_of"]
 
 # What `data.fumehood.call` offers, kept equal to lib/call.rego by a test.
 CALL_VALUES = frozenset({"tool", "kind", "runs", "args", "connect_to", "result", "is_error", "targets"})
-CALL_FUNCTIONS: Mapping[str, int] = {"arg": 2, "origin": 1, "trusted": 1, "path": 1, "url": 1, "argv": 1}
+CALL_FUNCTIONS: Mapping[str, int] = {
+    "arg": 2,
+    "origin": 1,
+    "trusted": 1,
+    "path": 1,
+    "url": 1,
+    "argv": 1,
+    "file": 1,
+    "shell": 1,
+    "sql": 1,
+    "inside": 2,
+}
+
+# The fields of what those functions answer: each always has a value.
+CALL_FIELDS: Mapping[str, frozenset[str]] = {
+    "url": frozenset({"parsed", "why", "scheme", "host", "port", "path", "query", "reach"}),
+    "file": frozenset(
+        {"parsed", "why", "leads_to", "links", "is_link", "exists", "type", "in_home", "in_workdir"}
+    ),
+    "shell": frozenset({"parsed", "why", "commands", "redirects", "uses", "is_static"}),
+    "sql": frozenset(
+        {"parsed", "why", "statements", "kinds", "reads", "writes", "functions", "other_functions"}
+    ),
+}
 
 
 @dataclass(frozen=True)

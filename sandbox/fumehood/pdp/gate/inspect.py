@@ -12,7 +12,6 @@ from fumehood.pdp import sources
 from fumehood.pdp.combine import PUBLIC
 from fumehood.pdp.gate.context import Context
 from fumehood.pdp.gate.cycles import check_recursion
-from fumehood.pdp.gate.data import gather
 from fumehood.pdp.gate.every import check_every
 from fumehood.pdp.gate.grants import check_grants
 from fumehood.pdp.gate.heads import check_heads
@@ -20,11 +19,13 @@ from fumehood.pdp.gate.items import check_items
 from fumehood.pdp.gate.names import check_names
 from fumehood.pdp.gate.negation import check_negation
 from fumehood.pdp.gate.order import check_order
+from fumehood.pdp.gate.parameters import gathered
 from fumehood.pdp.gate.patterns import check_patterns
 from fumehood.pdp.gate.refs import check_references
 from fumehood.pdp.gate.scope import check_variables
 from fumehood.pdp.gate.texts import check_texts
 from fumehood.pdp.gate.trial import check_trial
+from fumehood.pdp.parsed_reads import reads_parsed
 from fumehood.pdp.reads import reads_history
 from fumehood.pdp.syntax import Module, module_of
 
@@ -58,6 +59,7 @@ class Verdict:
     rules: Mapping[str, tuple[str, ...]]
     data: Mapping[str, JSON]
     reads_history: bool
+    reads_parsed: Mapping[str, frozenset[str] | None]
     modules: tuple[Module, ...]
 
 
@@ -65,7 +67,7 @@ def inspect(
     read: sources.Files, *, parse: Callable[[sources.PolicyFile], Module | Problem] = module_of
 ) -> Verdict:
     """Check every file of *read*."""
-    data, problems = gather([f for f in read.files if not f.is_rego])
+    data, problems = gathered([f for f in read.files if not f.is_rego])
     problems += read.problems
     modules: list[Module] = []
     for file in (f for f in read.files if f.is_rego):
@@ -85,6 +87,7 @@ def inspect(
         _public_rules(modules),
         data,
         any(map(reads_history, modules)),
+        reads_parsed(modules),
         tuple(modules),
     )
 

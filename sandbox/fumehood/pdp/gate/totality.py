@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import cast
 
 from fumehood.pdp.gate.builtins import ARITY
-from fumehood.pdp.gate.context import CALL_FUNCTIONS, CALL_VALUES, Context, path_of
+from fumehood.pdp.gate.context import CALL_FIELDS, CALL_FUNCTIONS, CALL_VALUES, Context, path_of
 from fumehood.pdp.gate.refs import called_path
 from fumehood.pdp.gate.scope import Names, function_name, globals_of
 from fumehood.pdp.syntax import Module, Node, Rule, kind_of, ref_of
 
 __all__ = ["Totality"]
 
-_URL_FIELDS = frozenset({"scheme", "host", "port", "path"})
+_CALL = ("data", "fumehood", "call")
 _COMPREHENSIONS = ("ArrayCompr", "SetCompr", "ObjectCompr")
 _OPERATORS = ("ArithExpr", "BinExpr", "BoolExpr", "UnaryExpr")
 _SCALARS = ("String", "RawString", "Number", "Bool", "Null")
@@ -55,12 +55,8 @@ class Totality:
         base_kind, base = kind_of(cast("Node", body["refr"]))
         if kind == "RefDot" and base_kind == "Call":  # call.url(pointer).host
             path = called_path(self._module, base)
-            is_url = path == ("data", "fumehood", "call", "url")
-            return (
-                is_url
-                and cast("list[str]", body["field"])[1] in _URL_FIELDS
-                and self._is_total_call(base, known)
-            )
+            fields = CALL_FIELDS.get(str(path[-1]), frozenset()) if path[:3] == _CALL else frozenset()
+            return cast("list[str]", body["field"])[1] in fields and self._is_total_call(base, known)
         ref = ref_of(node)
         return ref is not None and ref.root not in known and self._is_total_path(ref.root, ref.parts)
 
