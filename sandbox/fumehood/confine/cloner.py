@@ -17,9 +17,11 @@ from signal import SIGCHLD
 from typing import Any, Final, NamedTuple, NoReturn
 
 from fumehood.confine import inside, rootfs, syscalls, wire
-from fumehood.confine.jail import PROGRAM, Ends, Making, Start
+from fumehood.confine.jail import Making
+from fumehood.confine.letter import Ends, Letter
 from fumehood.confine.plan import Plan
-from fumehood.confine.sequence import NEVER, Letter, Sequence, Stop
+from fumehood.confine.program import PROGRAM, Start
+from fumehood.confine.sequence import NEVER, Sequence, Stop
 from fumehood.confine.setup import Refused, World, give_up, last_words, layer
 
 _REQUEST_BYTES: Final = 16
