@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fumehood.confine import sequence, syscalls
-from fumehood.confine.sequence import AT_ERROR, NEVER, UNLESS_ZERO, Letter, Sequence, Stop
+from fumehood.confine.letter import Letter
+from fumehood.confine.sequence import AT_ERROR, NEVER, UNLESS_ZERO, Sequence, Stop
 from fumehood.confine.setup import Refused
 
 pytestmark = pytest.mark.skipif(not sequence.may_share_memory(), reason="no machine code for this machine")

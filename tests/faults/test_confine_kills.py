@@ -72,18 +72,22 @@ class Application:
     def by_kind(self) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {kind: [] for kind in KINDS}
         found["caller"] = [self.process.pid]
-        for process in below(self.process.pid).values():
+        there = below(self.process.pid).values()
+        named = [p.pid for p in there if (p.parent, p.name) == (self.supervisor, "fumehood-zygote")]
+        for process in there:
             if process.state != "Z":  # as a keeper is, until the application's next call
-                found[self._kind(process)].append(process.pid)
+                found[self._kind(process, zygote=min(named, default=0))].append(process.pid)
         return found
 
-    def _kind(self, process: Process) -> str:
+    def _kind(self, process: Process, *, zygote: int) -> str:
         if process.pid == self.supervisor:
             return "supervisor"
         if process.parent == self.process.pid:
             return "keeper"
-        if process.name in ("fumehood-zygote", "fumehood-anchor"):
-            return process.name.removeprefix("fumehood-")
+        if process.name == "fumehood-zygote":  # its children have its name until they have their own
+            return "zygote" if process.pid == zygote else "child"
+        if process.name == "fumehood-anchor":
+            return "anchor"
         if process.parent != self.supervisor:
             return "child"
         if process.levels == 3:
@@ -148,8 +152,10 @@ class Fire:
         self.application.endings.clear()
         self.application.ask("begin")
         assert self.application.hear(), self.application.end()
-        assert self.application.endings == {"exited": 1}, f"no next call: {self.application.endings}"
-        assert wait_until(self._is_quiet), f"left of the jobs: {self._unquiet()}"
+        assert self.application.endings == {"exited": 1}, (
+            f"no next call after {victim}: {self.application.endings}"
+        )
+        assert wait_until(self._is_quiet), f"left of the jobs by {victim}: {self._unquiet()}"
 
     def _of_jobs(self) -> list[Process]:
         return watching.marked(self.mark, but=self.application.process.pid)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from host import require
 
 from faults import watching
 from faults.watching import below, wait_until
@@ -209,3 +210,31 @@ def test_a_user_with_too_few_processes_is_told_at_once(
         assert ended in ("exited", "supervisor", "seccomp", "processes", "spawner"), done
         assert float(took_s) < 10, done
     assert len(done.stdout.splitlines()) == 2
+
+
+def _in_jails(*, first: bool) -> list[int]:
+    """Idle first processes, or those that wait for a job or do one."""
+    there = [process for process in below(_supervisor()).values() if process.levels == 3]
+    return sorted(process.pid for process in there if (process.inner == 1) == first)
+
+
+def test_a_job_whose_waiting_process_was_just_killed_is_done_by_another() -> None:
+    require("userns")
+    for _ in range(5):
+        assert confine.python("print(1)").stdout == b"1\n"
+        assert wait_until(lambda: len(_in_jails(first=False)) == 3)
+        os.kill(_in_jails(first=False)[0], signal.SIGKILL)
+        outcome = confine.python("print(2)")
+        assert (outcome.exit.kind, outcome.stdout) == ("exited", b"2\n"), outcome
+
+
+def test_an_idle_process_that_was_killed_before_it_had_a_job_costs_none_and_is_collected() -> None:
+    require("userns")
+    argv = ["/bin/echo", "2"]
+    for _ in range(3):
+        assert confine.run(argv, profile="shell").stdout == b"2\n"
+        assert wait_until(lambda: len(_in_jails(first=True)) == 4)
+        os.kill(_in_jails(first=True)[-1], signal.SIGKILL)
+        jobs = [confine.start(Spec(argv=argv, profile="shell")) for _ in range(5)]
+        assert [job.wait().stdout for job in jobs] == [b"2\n"] * 5
+        assert wait_until(lambda: not [p for p in procs.descendants(_supervisor()) if procs.is_zombie(p)])

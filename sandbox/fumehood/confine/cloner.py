@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -17,10 +18,12 @@ from signal import SIGCHLD
 from typing import Any, Final, NamedTuple, NoReturn
 
 from fumehood.confine import inside, rootfs, syscalls, wire
-from fumehood.confine.jail import PROGRAM, Ends, Making, Start
+from fumehood.confine.jail import Making
+from fumehood.confine.letter import Ends, Letter
 from fumehood.confine.plan import Plan
-from fumehood.confine.sequence import NEVER, Letter, Sequence, Stop
-from fumehood.confine.setup import Refused, World, give_up, last_words, layer
+from fumehood.confine.program import PROGRAM, Start
+from fumehood.confine.sequence import NEVER, Sequence, Stop
+from fumehood.confine.setup import ENDED_BEFORE_RUNNING, Refused, World, give_up, last_words, layer
 
 _REQUEST_BYTES: Final = 16
 _CHILD_OF_THE_SUPERVISOR: Final = syscalls.CLONE_PARENT | SIGCHLD
@@ -64,6 +67,8 @@ class Cloner:
         try:
             self._serve()
         except BaseException as error:  # noqa: BLE001 — see above; the clone that this may be ends as well
+            if self._world.own and _has_ended(self._ends.init.descriptor):
+                os._exit(ENDED_BEFORE_RUNNING)  # somebody killed it: no fault of the host's, and told as that
             its = self._ends.channel.descriptor
             give_up(self._channel if its < 0 else its, error)
 
@@ -196,6 +201,12 @@ class Cloner:
             with layer("rootfs"):
                 rootfs.rebuild(wanted.plan, self._plan, wanted.mounts, has_proc=self._world.has_proc)
         return wanted._replace(start=_found(wanted.plan, *start)) if start else wanted
+
+
+def _has_ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class Wanted(NamedTuple):

@@ -17,9 +17,10 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from fumehood.confine import pyjob, syscalls, wire
-from fumehood.confine.jail import Ends, Making
+from fumehood.confine.jail import Making
+from fumehood.confine.letter import Ends, Letter
 from fumehood.confine.plan import Plan
-from fumehood.confine.sequence import Letter, Sequence
+from fumehood.confine.sequence import Sequence
 from fumehood.confine.setup import ENDED_BEFORE_RUNNING, Act, give_up, last_words, layer
 
 _SOURCE_FD: Final = 3

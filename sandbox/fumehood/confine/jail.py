@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import signal
 import socket
 import stat
@@ -25,37 +24,19 @@ import struct
 from collections.abc import Callable, Container
 from typing import Final, NamedTuple
 
-from fumehood.confine import landlock, procs, rootfs, syscalls, wire
+from fumehood.confine import landlock, procs, program, rootfs, syscalls, wire
+from fumehood.confine.letter import Ends, Letter
 from fumehood.confine.plan import INSIDE_ID, Plan
-from fumehood.confine.sequence import NEVER, UNLESS_ZERO, Cell, Letter, Sequence, Stop, may_share_memory
+from fumehood.confine.program import Start
+from fumehood.confine.sequence import UNLESS_ZERO, Cell, Sequence, Stop, may_share_memory
 from fumehood.confine.setup import Refused, World, bounded, layer
 
 _SHARED: Final = syscalls.CLONE_PARENT | syscalls.CLONE_VM | syscalls.CLONE_VFORK | signal.SIGCHLD
 _OF_ITS_OWN: Final = syscalls.CLONE_PARENT | syscalls.CLONE_PIDFD | signal.SIGCHLD
-#: No layer: what is refused is the program itself.
-PROGRAM: Final = "program"
-_ORDERS_FD: Final = 3
 _LAST_LAYERS: Final = ("rlimits", "capabilities", "no-new-privs", "landlock")
 _LAST_LIMITS: Final = ("NOFILE", "FSIZE")
 _SET_FILTER: Final = syscalls.SECCOMP_SET_MODE_FILTER
 _IF_NOTHING_THERE: Final = Stop(-1, -errno.EAGAIN)
-
-
-class Ends(NamedTuple):
-    """Where the descriptors of one job's process are: what it came with, and what the supervisor gets.
-
-    `init` is the idle first process of its pid namespace; `made` is the message with both. `request` is the
-    template's own channel.
-    """
-
-    request: int
-    made: Letter
-    channel: Cell
-    orders: Cell
-    out: Cell
-    err: Cell
-    pidfd: Cell
-    init: Cell
 
 
 class Part(NamedTuple):
@@ -64,16 +45,6 @@ class Part(NamedTuple):
     calls: Sequence
     first: int
     last: int
-
-
-class Start(NamedTuple):
-    """The program that a job becomes, where that is known before there is a process."""
-
-    path: bytes
-    argv: list[bytes]
-    env: list[bytes]
-    stdin: int
-    shows_folder: bool
 
 
 class Making:
@@ -115,10 +86,10 @@ class Making:
         calls.add("rootfs", "chdir", plan.workdir)
         self._program = len(calls.steps)
         if start and self.opens_program:
-            self._open_program(start)
+            program.open_alone(calls, start)
         last = self._again(done[1], self._put_on_last_layers)
         if start:
-            self._start(start)
+            program.start(calls, ends, start, workdir=plan.workdir, is_alone=self.opens_program)
         self._parts: tuple[Part, Part] = first, last
         self.end = len(calls.steps)
         calls.add("landlock", "close", self._rules)  # from here on it is the template again
@@ -198,60 +169,6 @@ class Making:
         number = calls.add("supervisor", "getpid")
         calls.add("supervisor", "pidfd_open", number, 0, into=self._ends.pidfd)
         self._ends.made.send(calls, self._ends.channel)
-
-    def _open_program(self, start: Start) -> None:
-        """The one program that may be started, under the number that the filter lets through."""
-        calls, number = self._calls, syscalls.EXEC_ONCE_FD
-        with layer("rlimits"):
-            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-            if hard != resource.RLIM_INFINITY and hard <= number:
-                raise OSError(f"the hard limit on open files is {hard}, needed is {number + 1}")
-        body = struct.pack("=QQ", hard % 2**64, hard % 2**64)
-        calls.add("rlimits", "prlimit64", 0, resource.RLIMIT_NOFILE, body, None)
-        if start.path:
-            mode = os.O_PATH | os.O_CLOEXEC
-            file = calls.add(PROGRAM, "openat", syscalls.AT_FDCWD, start.path, mode, 0)
-            calls.add("rlimits", "dup3", file, number, os.O_CLOEXEC)
-            calls.add("rlimits", "close", file)
-
-    def _start(self, start: Start) -> None:
-        """Streams, the word to go, which comes when the supervisor knows this process; and the program."""
-        calls, ends, orders = self._calls, self._ends, _ORDERS_FD
-        for end, number in ((ends.out, 1), (ends.err, 2), (start.stdin, 0)):
-            calls.add("supervisor", "dup3", end, number, 0)
-        if start.shows_folder:
-            mode = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            letter = Letter(calls, body=wire.encode({"folder": True}), descriptors=1)
-            folder = letter.descriptor(0)
-            calls.add("rootfs", "openat", syscalls.AT_FDCWD, self._plan.workdir, mode, 0, into=folder)
-            letter.send(calls, ends.channel)
-        calls.add("supervisor", "dup3", ends.orders, orders, os.O_CLOEXEC)
-        Letter(calls, size=8, descriptors=0).receive(calls, orders, stop=Stop(-1, len(wire.GO)))
-        calls.add("supervisor", "setsid")
-        kept = syscalls.EXEC_ONCE_FD if self.opens_program else orders
-        for first, last in ((orders + 1, kept - 1), (kept + 1, 0xFFFF_FFFF)):
-            if first <= last:
-                calls.add("supervisor", "close_range", first, last, 0)
-        self._become(start, Letter(calls, body=bytes(8), descriptors=0))
-
-    def _become(self, start: Start, refusal: Letter) -> None:
-        """exec(2); where that returns, the supervisor gets what it answered."""
-        calls, cwd = self._calls, syscalls.AT_FDCWD
-        argv, env = self._texts(start.argv), self._texts(start.env)
-        if not start.path:  # answers that there is none
-            calls.add(PROGRAM, "openat", cwd, b"", os.O_PATH, 0, into=refusal.body, stop=NEVER)
-        elif self.opens_program:
-            which = (syscalls.EXEC_ONCE_FD, b"", argv, env, syscalls.AT_EMPTY_PATH)
-            calls.add(PROGRAM, "execveat", *which, into=refusal.body, stop=NEVER)
-        else:
-            calls.add(PROGRAM, "execve", start.path, argv, env, into=refusal.body, stop=NEVER)
-        refusal.send(calls, _ORDERS_FD)
-
-    def _texts(self, texts: list[bytes]) -> int:
-        """The address of an array of them, as exec(3) takes it."""
-        calls = self._calls
-        addresses = [calls.buffer(text + b"\0") for text in texts]
-        return calls.buffer(struct.pack(f"={len(texts) + 1}Q", *addresses, 0))
 
     def _leave_the_template(self) -> None:
         self._calls.add("supervisor", "close", self._ends.request)

@@ -108,7 +108,7 @@ class Jail:
         self.hung_up = False
         self.has_orders = False  # what its program is: it waits for the word to go
         self.unopened = 0  # the errno with which its program could not be opened
-        self._is_doomed = False
+        self._is_doomed = self._is_deaf = False
 
     def hand_over(
         self, mounts: tuple[int, ...], orders: tuple[dict[str, Any], tuple[int, ...]] | None = None
@@ -142,8 +142,8 @@ class Jail:
                 messages.send_message(self.orders, wire.GO)
             else:
                 wire.send(self.orders, message, fds=fds)
-        except (BrokenPipeError, ConnectionResetError):  # it ended: it has said why
-            pass
+        except (BrokenPipeError, ConnectionResetError):  # it ended, and may have said why
+            self._is_deaf = True
         except OSError as error:
             self.error = {"layer": "supervisor", "error": f"a job could not be handed on ({error})"}
             self.kill()
@@ -236,6 +236,21 @@ class Jail:
         ending = self.status
         has_run = self.is_ready and not (ending and ending.si_status == ENDED_BEFORE_RUNNING)
         return has_run or not is_waited_for
+
+    @property
+    def is_unheard(self) -> bool:
+        """True if its process was killed before it had taken its orders: nothing of the job has run."""
+        if self.status is None or self.status.si_code == os.CLD_EXITED or self.error:
+            return False
+        if self._is_deaf:
+            return True
+        try:
+            self.orders.recv(1, messages.NOW | messages.PEEK)
+        except ConnectionResetError:  # it ended with something unread
+            return True
+        except OSError:
+            return False
+        return False
 
     @property
     def is_empty(self) -> bool:

@@ -53,6 +53,7 @@ class Job:
         self.is_streamed: bool = fields["stream"]
         self._timeout_s: float = fields["timeout_s"]
         self._has_inputs = self._may_move = True
+        self._is_given = False
         self._has_moved = False
         self.stopped = ""
         self.must_wait = False
@@ -65,7 +66,7 @@ class Job:
 
     def begin(self, jail: Jail) -> None:
         """It will be done in *jail*. The clock starts; if the jail is known already, so does the job."""
-        self._jail, jail.job = jail, self
+        self._jail, jail.job, self._is_given = jail, self, False
         self._began = self._began or time.monotonic()
         self._next_check = self._next_measure = self._began + _CHECK_S
         if jail.pid:
@@ -73,12 +74,14 @@ class Job:
 
     def give(self) -> None:
         """The jail gets its orders: its process is known, and would be found if it ran away."""
-        if self._jail is None or not self._has_inputs:
+        if self._jail is None or self._is_given or not self._has_inputs:
             return
         if copied := self._copied():
             self._had = folders.use(copied, most=_MOST_COPIED)
         self._jail.give(self._message, self._streams)
-        self.close_inputs()
+        self._is_given = True
+        if self.mounts:  # are attached by now: no other jail could have them
+            self.close_inputs()
         self._say_that_it_has_begun()
 
     def program(self) -> tuple[dict[str, Any], tuple[int, ...]] | None:

@@ -22,6 +22,7 @@ _CLOSE_ON_EXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
 _CUT: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _NO_SIGNAL: Final = int(socket.MSG_NOSIGNAL)
 NOW: Final = int(socket.MSG_DONTWAIT)
+PEEK: Final = int(socket.MSG_PEEK)
 MOST_DESCRIPTORS: Final = 253  # in one message, says the kernel (SCM_MAX_FD)
 
 

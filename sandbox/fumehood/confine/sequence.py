@@ -24,7 +24,6 @@ import array
 import contextlib
 import ctypes
 import os
-import socket
 import struct
 from collections.abc import Callable
 from functools import partial
@@ -50,9 +49,6 @@ _WORD_BYTES: Final = 8
 _STEP_BYTES: Final = _WORDS * _WORD_BYTES
 _RESULT: Final = 7
 _CHUNK_BYTES: Final = 16_384
-_HEADER_BYTES: Final = 56  # struct msghdr
-#: Where none is yet: the kernel takes it for none, and nobody for a call's error.
-_NO_DESCRIPTOR: Final = struct.pack("=i", -(1 << 31))
 _LAST_ERROR: Final = -4095
 
 #: The text is what a test assembles, where there is an assembler, and compares.
@@ -229,68 +225,6 @@ class Sequence:
         return number
 
 
-class Letter:
-    """A message with descriptors, which steps of a sequence send or receive over a SEQPACKET socket."""
-
-    def __init__(self, calls: Sequence, *, size: int = 0, body: bytes = b"", descriptors: int) -> None:
-        self._size = len(body) or size
-        self._body = calls.buffer(body or bytes(size))
-        vector = calls.buffer(struct.pack("=QQ", self._body, self._size))
-        beside = struct.pack("=Qii", 16 + 4 * descriptors, socket.SOL_SOCKET, socket.SCM_RIGHTS)
-        room = (len(beside) + 4 * descriptors + 7) // 8 * 8
-        beside += _NO_DESCRIPTOR * ((room - len(beside)) // 4 + 2)
-        self._control = calls.buffer(beside + bytes(_HEADER_BYTES))
-        self._message = self._control + len(beside)
-        whole = beside + struct.pack("=QQQQQQQ", 0, 0, vector, 1, self._control, room, 0)
-        if not descriptors:
-            whole = beside + struct.pack("=QQQQQQQ", 0, 0, vector, 1, 0, 0, 0)
-        #: Before it is received again: the kernel has written to it what came.
-        self.make_ready: Callable[[], object] = partial(_copy, self._control, calls.buffer(whole), len(whole))
-        self.make_ready()
-
-    def descriptor(self, number: int) -> Cell:
-        """Where the descriptor with this *number* is; the kernel ignores what follows its four bytes."""
-        return Cell(self._control + 16 + 4 * number)
-
-    def send(self, calls: Sequence, to: Argument, *, stop: Stop = AT_ERROR) -> None:
-        """Write down in *calls* that it is sent."""
-        calls.add("supervisor", "sendmsg", to, self._message, socket.MSG_NOSIGNAL, stop=stop)
-
-    def receive(self, calls: Sequence, by: Argument, *, stop: Stop = AT_ERROR) -> Cell:
-        """Write down in *calls* that it is received; answers where its length will be.
-
-        `make_ready` comes before each time.
-        """
-        flags = socket.MSG_CMSG_CLOEXEC
-        return calls.add("supervisor", "recvmsg", by, self._message, flags, stop=stop)
-
-    @property
-    def body(self) -> Cell:
-        """Its first eight bytes."""
-        return Cell(self._body)
-
-    def reader(self, length: Cell) -> Callable[[], tuple[bytes, list[int]]]:
-        """Answers body and descriptors of what has come; *length* is the result of the call.
-
-        What it answers raises ValueError if the message was cut.
-        """
-        whole = memoryview((ctypes.c_char * self._size).from_address(self._body)).cast("B")
-        start = self._control
-        beside = memoryview((ctypes.c_char * (self._message + _HEADER_BYTES - start)).from_address(start))
-        numbers = beside.cast("B").cast("i")
-        size = memoryview((ctypes.c_char * 8).from_address(length.address)).cast("B").cast("q")
-        header = (self._message - start) // 4
-        room, flags, cut = header + 10, header + 12, int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
-
-        def read() -> tuple[bytes, list[int]]:
-            if numbers[flags] & cut:
-                raise ValueError("a message was cut")
-            fds = numbers[4 : numbers[0] // 4].tolist() if numbers[room] else []
-            return whole[: size[0]].tobytes(), fds
-
-        return read
-
-
 def _word(address: int) -> int:
     return ctypes.c_long.from_address(address).value
 
@@ -320,9 +254,6 @@ def _walk(first: int, end: int, alone: int) -> int:
     return first
 
 
-_copy: Final = ctypes.PYFUNCTYPE(ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_size_t)(
-    ("memcpy", ctypes.pythonapi)
-)
 _made: list[Callable[[int, int, int], int] | None] = []
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import math
 import os
 import resource
 import socket
@@ -25,12 +26,13 @@ from fumehood.confine.templates import Templates
 MOST_RUNNING: Final = 64
 _MOST_WAITING: Final = 1024
 _MOST_WARM: Final = 8
-_FILES_OF_A_JOB: Final = 10
+_FILES_OF_A_JOB: Final = 12
 _FILES_OF_OURS: Final = 32
 _FEW_FILES, _MANY_FILES = 1024, 65_536
 _READ_BYTES: Final = 1 << 16
 _IDLE_S: Final = 0.002
 _REAP_S: Final = 0.05
+_TIDY_S: Final = 1.0
 _BEAT_S: Final = 5.0
 
 
@@ -49,6 +51,7 @@ class Supervisor:
         )
         self._queue: collections.deque[Job] = collections.deque()
         self._next_beat = 0.0
+        self._tidy_at = math.inf  # an idle first process that was killed before it had a job is nobody's
         room = max(1, (_files() - _FILES_OF_OURS) // _FILES_OF_A_JOB)
         self._pool = Pool(most=min(_MOST_WARM, (room - 1) // 3))
         self._most_running = min(MOST_RUNNING, room)
@@ -75,7 +78,8 @@ class Supervisor:
             self._prepare(kind)
         for collector in [c for c in self._collectors if now >= c.until]:
             self._on_collected(collector)
-        if self._templates.has_lost(now):
+        if self._templates.has_lost(now) or now >= self._tidy_at:
+            self._tidy_at = math.inf if now >= self._tidy_at else self._tidy_at
             strays.reap(self._unknown())
         if self._queue and now >= self._next_beat:
             self._next_beat = now + _BEAT_S
@@ -102,7 +106,8 @@ class Supervisor:
         waits += [_IDLE_S] * bool(self._pool.wanted())
         waits += [_BEAT_S] * bool(self._queue or self._collectors)
         waits += [_REAP_S] * (bool(self._stuck) or self._templates.has_lost(now))
-        return min(waits, default=None)
+        waits += [self._tidy_at - now] * (self._tidy_at < math.inf)
+        return max(0.0, min(waits)) if waits else None
 
     # --- the client ------------------------------------------------------------------------------------
 
@@ -271,7 +276,11 @@ class Supervisor:
             self._end_jail(jail)
 
     def _end_jail(self, jail: Jail) -> None:
-        """The job's process is collected."""
+        """The job's process is collected. If it was killed before it had its orders, another gets them."""
+        job = jail.job
+        if job and jail.is_unheard and job.may_move():
+            self._part(jail, job)
+            self._place(job)
         if not jail.init:
             self._finish(jail)
             return
@@ -301,6 +310,7 @@ class Supervisor:
     def _finish(self, jail: Jail) -> None:
         """Every process of it is gone."""
         self._jails.remove(jail)
+        self._tidy_at = time.monotonic() + _TIDY_S
         for fd in jail.watched():
             self._loop.forget(fd)
         if not jail.is_isolated:
