@@ -153,7 +153,7 @@ def test_jobs_of_threads_and_loops_all_get_their_own_answer() -> None:
 
 
 TOO_MANY = """
-resource.setrlimit(resource.RLIMIT_NOFILE, (732, 732))
+resource.setrlimit(resource.RLIMIT_NOFILE, (872, 872))
 SLEEP = Spec(source="import time; time.sleep(600)", tier=TIER, timeout_s=600)
 jobs = [confine.start(SLEEP) for _ in range(64)]
 waiting = [confine.start(Spec(source="print(7)", tier=TIER)) for _ in range(6)]
