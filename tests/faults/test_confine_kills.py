@@ -31,6 +31,9 @@ ENDINGS = {"exited", "signal", "spawner", "refused", "stopped", "deadline"}
 LONGEST_S = 30.0
 
 
+GONE = Process(pid=0, parent=0, state="Z", name="", levels=0, inner=0, command="")
+
+
 class Application:
     """One application that runs jobs, and what is below it."""
 
@@ -137,8 +140,9 @@ class Fire:
         self.prefixes |= watching.private_folders(pid for pids in there.values() for pid in pids)
         self.there = {pid for kind, pids in there.items() if kind != "caller" for pid in pids}
         kind = self.random.choice(sorted(there))
+        self.victim = self.random.choice(there[kind])
         try:
-            os.kill(self.random.choice(there[kind]), signal.SIGKILL)
+            os.kill(self.victim, signal.SIGKILL)
         except ProcessLookupError:
             return ""
         self.killed[kind] += 1
@@ -148,6 +152,8 @@ class Fire:
         """The application lives: the next call works, and no zombie and nobody of the jobs is left."""
         if victim in ("keeper", "supervisor", "zygote"):  # all of them end: a call until then may be lost
             assert wait_until(lambda: not self._still_there()), f"left by {victim}: {self._still_there()}"
+        # one that is about to die may yet be given a job, and read it
+        assert wait_until(lambda: watching.table().get(self.victim, GONE).state == "Z"), f"{victim} lives"
         assert wait_until(lambda: not self._of_jobs()), f"{victim} was killed, left: {self._of_jobs()}"
         self.application.endings.clear()
         self.application.ask("begin")

@@ -95,6 +95,11 @@ class Kind:
     key: str
     waiting: list[Jail] = field(default_factory=list)
 
+    @property
+    def has_room(self) -> bool:
+        """True if one more may wait."""
+        return len(self.waiting) < _MOST_OF_A_KIND
+
 
 class Pool:
     """The jails that wait, by kind; the kind used last is the last."""
@@ -118,7 +123,7 @@ class Pool:
         """The kind that one more is to be made of, when there is time."""
         if self._count() >= self.most:
             return None
-        few = (kind for kind in reversed(self._kinds.values()) if len(kind.waiting) < _MOST_OF_A_KIND)
+        few = (kind for kind in reversed(self._kinds.values()) if kind.has_room)
         return next(few, None)
 
     def add(self, jail: Jail) -> list[Jail]:

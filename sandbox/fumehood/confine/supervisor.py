@@ -33,6 +33,7 @@ _READ_BYTES: Final = 1 << 16
 _IDLE_S: Final = 0.002
 _REAP_S: Final = 0.05
 _TIDY_S: Final = 1.0
+_BUSY_S: Final = 0.01
 _BEAT_S: Final = 5.0
 
 
@@ -50,7 +51,7 @@ class Supervisor:
             self._loop, zygote, self._jails, on_loss=self._lose, on_drop=self._on_drop
         )
         self._queue: collections.deque[Job] = collections.deque()
-        self._next_beat = 0.0
+        self._next_beat = self._replaced_at = 0.0
         self._tidy_at = math.inf  # an idle first process that was killed before it had a job is nobody's
         room = max(1, (_files() - _FILES_OF_OURS) // _FILES_OF_A_JOB)
         self._pool = Pool(most=min(_MOST_WARM, (room - 1) // 3))
@@ -277,16 +278,21 @@ class Supervisor:
 
     def _end_jail(self, jail: Jail) -> None:
         """The job's process is collected. If it was killed before it had its orders, another gets them."""
-        job = jail.job
-        if job and jail.is_unheard and job.may_move():
-            self._part(jail, job)
-            self._place(job)
+        self._pool.remove(jail)
+        self._move(jail)
         if not jail.init:
             self._finish(jail)
             return
         if jail.is_empty and jail.job:
             self._conclude(jail, jail.job)
         jail.kill()
+
+    def _move(self, jail: Jail) -> None:
+        """Its job to another, if nothing of that has run."""
+        job = jail.job
+        if job and jail.is_unheard and job.may_move():
+            self._part(jail, job)
+            self._place(job)
 
     def _hear(self, jail: Jail) -> None:
         """Everything that it, or its template, has said so far."""
@@ -315,6 +321,7 @@ class Supervisor:
             self._loop.forget(fd)
         if not jail.is_isolated:
             self._sweep()
+        self._move(jail)
         if jail.job:
             self._conclude(jail, jail.job)
         self._pool.remove(jail)
@@ -340,8 +347,8 @@ class Supervisor:
         else:
             jail.remove_private_folder()
             self._answer(job)
-        if jail.key and jail.pid and not jail.error and not (kind := self._pool.want(jail)).waiting:
-            self._prepare(kind)
+        if jail.key and jail.pid and not jail.error:
+            self._replace(self._pool.want(jail))
         if self._queue:
             following = self._queue.popleft()
             self._loop.forget(following.reply.fileno())
@@ -376,6 +383,14 @@ class Supervisor:
         made = self._new_jail(kind.setup, kind.plan, kind.key)
         for old in self._pool.add(made):
             old.kill()
+
+    def _replace(self, kind: Kind) -> None:
+        """A jail instead of the one that is used up: at once if jobs come one after the other. Else when
+        there is time: the caller who has just been answered needs the processor."""
+        now = time.monotonic()
+        is_busy, self._replaced_at = now - self._replaced_at < _BUSY_S, now
+        if kind.has_room and (is_busy or not kind.waiting):
+            self._prepare(kind)
 
     def _sweep(self) -> None:
         """What a job without a pid namespace left behind is ours now: kill and reap until there is none."""
