@@ -198,10 +198,11 @@ def test_second_address_is_tried_if_the_first_refuses(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("is_at_once", [True, False])
 def test_answer_that_nobody_asked_for_is_never_taken_for_one(is_at_once: bool) -> None:
-    said = threading.Event()
+    words: list[threading.Event] = []  # one for each connection
     evil = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
 
     def serve(link: socket.socket) -> None:
+        words.append(said := threading.Event())
         while hear(link):
             link.sendall(ANSWER + evil if is_at_once else ANSWER)
             if not is_at_once:
@@ -214,11 +215,12 @@ def test_answer_that_nobody_asked_for_is_never_taken_for_one(is_at_once: bool) -
         for _ in range(3):
             assert transport.post("/", b"{}", within_s=5).body == b"{}"
             assert len(transport._idle) == (0 if is_at_once else 1)
-            said.set()
+            words[-1].set()
             for idle in transport._idle:
                 connecting.select.select([idle], [], [], 5)
         transport.close()
-        said.set()
+        for said in words:
+            said.set()
 
 
 @pytest.mark.parametrize(
