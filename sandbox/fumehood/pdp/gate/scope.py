@@ -15,6 +15,7 @@ __all__ = [
     "bound_by",
     "check_variables",
     "declared",
+    "declares",
     "evaluation_order",
     "function_name",
     "globals_of",
@@ -172,7 +173,7 @@ class _Checker:
     def _declared(self, statement: Node, among: Statements) -> Iterator[Problem]:
         """Names that a statement declares: none may hide an import, and OPA wants each to be used."""
         kind, body = kind_of(cast("Node", statement["literal"]))
-        yield from self._hidden(_declares(statement))
+        yield from self._hidden(declares(statement))
         if kind == "SomeVars":
             names = declared(body["vars"], self._module)
             yield from self._hidden(names)
@@ -186,7 +187,7 @@ class _Checker:
         """OPA refuses a variable that is declared (`:=`, `some`) after its first use, or twice."""
         seen: set[str] = set()
         for statement in statements:
-            for name, start in _declares(statement):
+            for name, start in declares(statement):
                 if name in seen and name != "_":
                     message = f"`{name}` is declared here and used above"
                     yield self._module.problem(
@@ -226,7 +227,7 @@ def evaluation_order(statements: Statements, known: Names) -> list[Node]:
     return ordered
 
 
-def _declares(statement: Node) -> Pairs:
+def declares(statement: Node) -> Pairs:
     """The variables that a statement declares, rather than unifies."""
     kind, body = kind_of(cast("Node", statement["literal"]))
     if kind == "SomeIn":

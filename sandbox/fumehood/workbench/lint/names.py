@@ -8,7 +8,7 @@ from typing import cast
 
 from fumehood.pdp.gate.builtins import ARITY
 from fumehood.pdp.gate.context import Context, path_of
-from fumehood.pdp.gate.scope import declared, nested_queries, pattern_names
+from fumehood.pdp.gate.scope import declared, declares, nested_queries, pattern_names
 from fumehood.pdp.syntax import Body, Module, Node, Rule, kind_of, references, walk
 from fumehood.workbench.lint.findings import Finding, warning
 from fumehood.workbench.reach import bodies_of, whole
@@ -85,21 +85,10 @@ def _given(statements: Sequence[Node], module: Module) -> Pairs:
     """The variables that a query declares, those of queries within it included."""
     found: Pairs = []
     for statement in statements:
-        found += _given_by(statement)
+        found += declares(statement)
         for query, _ in nested_queries(statement, module):
             found += _given(query, module)
     return found
-
-
-def _given_by(statement: Node) -> Pairs:
-    kind, body = kind_of(cast("Node", statement["literal"]))
-    if kind == "SomeIn":
-        return [p for part in ("key", "value") for p in pattern_names(cast("Node | None", body[part]))]
-    if kind == "Expr":
-        inner_kind, inner = kind_of(cast("Node", body["expr"]))
-        if inner_kind == "AssignExpr" and inner["op"] == "ColEq":
-            return list(pattern_names(cast("Node", inner["lhs"])))
-    return []
 
 
 def _hiding(module: Module, rule: Rule, body: Body, rules: frozenset[str]) -> Iterator[Finding]:
@@ -114,7 +103,7 @@ def _hidden_in(
     here: Pairs = []
     for statement in statements:
         kind, body = kind_of(cast("Node", statement["literal"]))
-        here += _given_by(statement)
+        here += declares(statement)
         if kind == "Every":
             yield from _hides(module, declared([body["key"], body["value"]], module), rules, outer)
     yield from _hides(module, here, rules, outer)
