@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from faults.watching import below
 from host import require
 
 from fumehood import confine
 from fumehood.confine import Spec
+from fumehood.confine.api import _CLIENT
 
 LOOK = """
 import json, os
@@ -123,7 +125,13 @@ os.mkdir(good)
 os.mkdir(bad)
 start = lambda folder: confine.start(Spec(source="print(1)", tier=sys.argv[1], read=[folder], timeout_s=20))
 start(good).wait()
-name = lambda pid: Path(f"/proc/{pid}/comm").read_text()
+
+def name(pid):
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # a jail that was used up
+        return ""
+
 templates = sorted(p for p in procs.children(_CLIENT._spawner.pid) if name(p) == "fumehood-jail\\n")[:1]
 for pid in templates:
     os.kill(pid, signal.SIGSTOP)
@@ -184,3 +192,31 @@ def test_no_memory_of_a_job_holds_what_an_earlier_one_was_given(
         assert confine.python(f"import sys; 1 # {word}", **given, **more).exit.code == 0
     outcome = confine.python(REMEMBER, args=[word[::-1]], tier=tier, **mine)
     assert outcome.stdout == b"True 0 []\n", outcome
+
+
+def _memory_of(pid: int) -> bytes:
+    """All that process *pid* may write."""
+    found = b""
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, mode = line.split()[:2]
+            if mode.startswith("rw"):
+                start, end = (int(text, 16) for text in span.split("-"))
+                memory.seek(start)
+                found += memory.read(end - start)
+    return found
+
+
+def test_no_template_of_source_has_heard_where_a_job_works(tier: str, tmp_path: Path) -> None:
+    """Its clones run source, in a copy of its memory."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may look into processes of another user namespace")
+    confine.close()
+    word = f"s3cret{os.getpid()}"
+    (tmp_path / word).mkdir()
+    assert confine.python("print(1)", tier=tier, workdir=tmp_path / word).stdout == b"1\n"
+    assert _CLIENT._spawner
+    there = below(_CLIENT._spawner.pid).values()
+    templates = [p.pid for p in there if p.name == "fumehood-jail" and p.levels < 3 and p.state != "Z"]
+    assert templates
+    assert [pid for pid in templates if word.encode() in _memory_of(pid)] == []
