@@ -6,7 +6,7 @@ the jail's namespaces and none outside.
 """
 
 # between two system calls there is no room for path objects
-# ruff: noqa: PTH102, PTH103, PTH112, PTH115, PTH120, PTH211
+# ruff: noqa: PTH103, PTH112, PTH115, PTH120, PTH211
 
 from __future__ import annotations
 
@@ -66,13 +66,7 @@ def add_private(calls: Sequence, plan: Plan) -> None:
     paths = [bind.path for bind in plan.binds if _is_in_any(bind.path, plan.folders)]
     flags = syscalls.OPEN_TREE_CLOEXEC | syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE
     trees = {path: calls.add("rootfs", "open_tree", _CWD, path, flags) for path in paths}
-    store = plan.folders[0]
-    kind, options = _private_memory(plan)
-    calls.add("rootfs", "mount", "private", store, "tmpfs", kind, options)
-    for number in range(len(plan.folders)):
-        calls.add("rootfs", "mkdirat", _CWD, f"{store}/{number}", 0o700)
-    for number, path in reversed(list(enumerate(plan.folders))):
-        calls.add("rootfs", "mount", f"{store}/{number}", path, None, syscalls.MS_BIND, None)
+    _private_folders(calls, "", plan)
     for path in sorted(paths):
         _write_down_place(calls, path)
         calls.add("rootfs", "move_mount", trees[path], "", _CWD, path, syscalls.MOVE_MOUNT_F_EMPTY_PATH)
@@ -125,7 +119,9 @@ def rebuild(plan: Plan, base_plan: Plan, mounts: tuple[int, ...], *, has_proc: b
         os.symlink(target, base + path)
     for path in ("/proc", *plan.folders):
         os.makedirs(base + path, exist_ok=True)
-    _private_folders(base, plan)
+    calls = Sequence()
+    _private_folders(calls, base, plan)
+    calls.run()
     _attach_below(base, last, writable=[bind.path for bind in plan.binds if bind.writable])
     if proc >= 0:
         syscalls.move_mount(proc, base + "/proc")
@@ -181,24 +177,19 @@ def _attach_below(base: str, trees: Iterable[tuple[str, int]], *, writable: list
     os.close(root)
 
 
-def _private_folders(base: str, plan: Plan) -> None:
+def _private_folders(calls: Sequence, base: str, plan: Plan) -> None:
     """All of one memory file system, so that its size and inodes bound them together.
 
     It is mounted where the first of them will be, which then covers it.
     """
     store = base + plan.folders[0]
-    flags, options = _private_memory(plan)
-    syscalls.mount("private", store, kind="tmpfs", flags=flags, data=options)
-    for number in range(len(plan.folders)):
-        os.mkdir(f"{store}/{number}", 0o700)
-    for number, path in reversed(list(enumerate(plan.folders))):
-        syscalls.mount(f"{store}/{number}", base + path, flags=syscalls.MS_BIND)
-
-
-def _private_memory(plan: Plan) -> tuple[int, str]:
-    """Flags and options of its mount."""
     options = f"mode=700,size={plan.disk_bytes},nr_inodes={plan.inodes}"
-    return _MOUNT_SAFE | (0 if plan.exec else syscalls.MS_NOEXEC), options
+    flags = _MOUNT_SAFE | (0 if plan.exec else syscalls.MS_NOEXEC)
+    calls.add("rootfs", "mount", "private", store, "tmpfs", flags, options)
+    for number in range(len(plan.folders)):
+        calls.add("rootfs", "mkdirat", _CWD, f"{store}/{number}", 0o700)
+    for number, path in reversed(list(enumerate(plan.folders))):
+        calls.add("rootfs", "mount", f"{store}/{number}", base + path, None, syscalls.MS_BIND, None)
 
 
 def _wanted_tree(bind: Bind, plan: Plan, mounts: tuple[int, ...], host: int) -> int:
