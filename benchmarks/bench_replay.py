@@ -2,8 +2,8 @@
 
     python benchmarks/bench_replay.py [--calls N] [--json OUT]
 
-A guard records two thousand calls of three tools; their rows are then copied until there are N: as they are
-(the same 2,000 calls again and again, at other times), and each with arguments of its own (an order, a ticket,
+A guard records two thousand calls of three tools; their rows are then copied until there are N: as they
+are (the same calls again and again), and each with arguments of its own (an order, a ticket,
 a feature that no other call has). Each ledger is replayed in one process and in as many as there are
 processors. Times are wall clock, in seconds; `cpu_seconds` are those of all processes.
 """
