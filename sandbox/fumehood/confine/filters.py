@@ -334,7 +334,7 @@ def rules(spec: FilterSpec) -> tuple[Rule, ...]:
 
 def farewell_rules() -> tuple[Rule, ...]:
     """A second filter: everything passes but the call with which code of ours ends a job's source."""
-    return (Rule("exit_group", Answer.NOTIFY, (Match(1, FAREWELL),)),)
+    return (Rule("exit_group", Answer.NOTIFY, (Match(1, FAREWELL, _ALL64),)),)
 
 
 def observed_rules(spec: FilterSpec) -> tuple[Rule, ...]:
