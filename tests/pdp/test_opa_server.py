@@ -383,6 +383,30 @@ def test_half_an_upload_is_made_whole_at_the_next_start(tmp_path: Path) -> None:
             assert ids_at(url) == whole
 
 
+LIBRARY = "/v1/policies/fumehood/files/lib/call.rego"
+
+
+def test_library_that_is_there_stays_while_policies_are_changed(tmp_path: Path) -> None:
+    with started_opa() as running:
+        with opened(tmp_path / "a", running.url):
+            pass
+        before = running.said().count(LIBRARY)
+        with opened(tmp_path / "b", running.url, DENYING) as pdp:
+            assert pdp.evaluate(asked()).effect is Effect.DENY
+        assert running.said().count(LIBRARY) == before
+
+
+def test_library_that_was_changed_is_put_there_anew(tmp_path: Path) -> None:
+    with running_opa() as url:
+        with opened(tmp_path / "a", url):
+            whole = request(url, "GET", LIBRARY)[1]["result"]["raw"]  # type: ignore[index,call-overload]
+            other = str(whole).replace("default tool := ", 'default tool := "other" #')
+            assert request(url, "PUT", LIBRARY, other.encode())[0] == 200
+        with opened(tmp_path / "b", url, DENYING) as pdp:
+            assert pdp.evaluate(asked()).effect is Effect.DENY
+            assert request(url, "GET", LIBRARY)[1]["result"]["raw"] == whole  # type: ignore[index,call-overload]
+
+
 def test_data_that_is_gone_is_put_there_again_at_the_next_start(tmp_path: Path) -> None:
     folder_of(tmp_path / "policies", data_dot_json='{"tools": ["listed"]}')
     text = HEAD + "permit if call.tool in data.tools\n"

@@ -69,8 +69,9 @@ class Administration:
             there = self._modules()
             if not self._is_whole(there) or not self._has_data(client):
                 self._refuse_strangers(there)
-                _take_away(client, [module.id for module in there])
-                self._put(client, self._texts)
+                kept = self._library(there)
+                _take_away(client, [module.id for module in there if module.id not in kept])
+                self._put(client, {name: text for name, text in self._texts.items() if name not in kept})
                 self._check(self._modules())
 
     def restore(self) -> None:
@@ -81,6 +82,12 @@ class Administration:
                 raise ConfigError("somebody else is putting another bundle there")
             known = {module.id for module in there}
             self._put(client, {name: text for name, text in self._texts.items() if name not in known})
+
+    def _library(self, there: list[_Module]) -> frozenset[str]:
+        """The ids of our library there, if all of it is as it should be: it need not go and come again."""
+        found = [m for m in there if m.package.split(".")[0] == "fumehood" and m.id != _REVISION]
+        is_right = all(self._texts.get(module.id) == module.text for module in found)
+        return frozenset(module.id for module in found) if is_right else frozenset()
 
     def _require(self, client: OpaClient) -> None:
         decision = client.query_rule({}, "fumehood.main", "decision").get("result")
