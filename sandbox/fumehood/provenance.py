@@ -45,6 +45,7 @@ MAX_SOURCE_CHARS = 200_000
 K = TypeVar("K")
 V = TypeVar("V")
 _Number = tuple[Decimal, str]  # with its role
+_LOOKED_AT = 32  # tokens of a text that must all be in a source before it is searched
 _ENTRY_BYTES = 40  # at least, of one source of one value: {"origin":"user","source":"","match":"value"}
 
 _DIGITS = re.compile(r"[0-9]{1,3}\Z")  # "1 250": a number written in two words
@@ -77,10 +78,6 @@ class Source:
     numbers: frozenset[Found]
     folded: tuple[str, ...] = ()
     text: str = ""  # its words as they stand, one space between them
-    writing: Writing = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "writing", Writing(self.text, self.folded))
 
     @property
     def is_trusted(self) -> bool:
@@ -94,6 +91,9 @@ class Source:
         return found
 
 
+_ByToken = dict[str, dict[Source, bool]]  # whether it is one of the source's tokens without case
+
+
 @dataclass(slots=True)
 class Sources:
     """All sources of one session, in the order in which they were met. The oldest results are forgotten
@@ -101,13 +101,14 @@ class Sources:
 
     known: list[Source] = field(default_factory=list)
     labels: set[str] = field(default_factory=set)
-    _by_token: dict[str, dict[Source, None]] = field(default_factory=dict)
+    _by_token: _ByToken = field(default_factory=dict)
     _by_number: dict[_Number, dict[Source, set[str]]] = field(default_factory=dict)
 
     def add(self, source: Source) -> None:
         self.known.append(source)
-        for key in _keys(source):
-            self._by_token.setdefault(key, {})[source] = None
+        folded = frozenset(source.folded)
+        for key in folded.union(source.tokens):
+            self._by_token.setdefault(key, {})[source] = key in folded
         for number, units in source.units().items():
             self._by_number.setdefault(number, {})[source] = units
         if len(self.known) > MAX_SOURCES:
@@ -144,7 +145,7 @@ class Sources:
 
     def _forget(self, source: Source) -> None:
         self.known.remove(source)
-        for key in _keys(source):
+        for key in {*source.tokens, *source.folded}:
             _drop(self._by_token, key, source)
         for number in source.units():
             _drop(self._by_number, number, source)
@@ -155,12 +156,13 @@ class _Search:
 
     def __init__(
         self,
-        by_token: Mapping[str, Mapping[Source, None]],
+        by_token: _ByToken,
         by_number: Mapping[_Number, Mapping[Source, set[str]]],
         marked: set[str],
     ) -> None:
         self._by_token, self._by_number, self._marked = by_token, by_number, marked
         self._work = Work()
+        self._writings: dict[Source, Writing] = {}
         self._room = MAX_DOCUMENT_BYTES
         self._done: dict[tuple[Wanted, tuple[str, ...]], tuple[list[JSON], int]] = {}
 
@@ -183,9 +185,12 @@ class _Search:
         """The sources that hold what is wanted, and how many bytes it takes at least to say so."""
         found: list[JSON] = []
         size = 0
+        tokens = tokens_of(wanted.text)[0]
+        if not all(t in self._by_token or t.casefold() in self._by_token for t in tokens[:_LOOKED_AT]):
+            return found, size
         for source in self._candidates(wanted):
-            match = self._match(source, wanted)
-            if match and all(source.writing.says(key, self._work) for key in keys):
+            match = self._match(source, wanted, tokens)
+            if match and all(self._writing(source).says(key) for key in keys):
                 found.append({"origin": source.origin.value, "source": source.name, "match": match})
                 size += _ENTRY_BYTES + len(source.name)
         return found, size
@@ -199,20 +204,29 @@ class _Search:
         folded = self._by_token.get(wanted.first.casefold(), _NONE)
         return {**exact, **folded} if exact and folded else exact or folded
 
-    def _match(self, source: Source, wanted: Wanted) -> str:
+    def _match(self, source: Source, wanted: Wanted, tokens: tuple[str, ...]) -> str:
         """How *source* holds what is wanted: "value", "folded" (case apart, suspicion only), or ""."""
         if wanted.number is not None:
             units = self._by_number[wanted.number, wanted.role][source]
             return "value" if any(_fits(unit, wanted.unit) for unit in units) else ""
-        if source.writing.says(wanted.text, self._work):
+        some = tokens[:_LOOKED_AT]
+        self._work.spend(5 + 2 * len(some))
+        may_say = all(source in self._by_token.get(token, _NONE) for token in some)
+        if may_say and self._writing(source).says(wanted.text):
             return "value"
-        if not source.folded:  # trust is exact
+        folded = tuple(t.casefold() for t in tokens) if source.folded else ()  # trust is exact
+        if not folded or not all(self._by_token.get(t, _NONE).get(source) for t in folded[:_LOOKED_AT]):
             return ""
-        folded = tuple(t.casefold() for t in tokens_of(wanted.text)[0])
-        return "folded" if source.writing.holds(folded, self._work) else ""
+        return "folded" if len(folded) == 1 or self._writing(source).holds(folded) else ""
+
+    def _writing(self, source: Source) -> Writing:
+        found = self._writings.get(source)
+        if found is None:
+            found = self._writings[source] = Writing(source.text, self._work, source.folded)
+        return found
 
 
-_NONE: Mapping[Source, None] = {}
+_NONE: Mapping[Source, bool] = {}
 
 
 def _drop(index: dict[K, dict[Source, V]], key: K, source: Source) -> None:
@@ -220,10 +234,6 @@ def _drop(index: dict[K, dict[Source, V]], key: K, source: Source) -> None:
     del here[source]
     if not here:
         del index[key]
-
-
-def _keys(source: Source) -> set[str]:
-    return {*source.tokens, *source.folded}
 
 
 def read_text(origin: Origin, name: str, text: str) -> Source:

@@ -247,7 +247,10 @@ def test_result_that_claims_that_nobody_was_asked_is_not_believed(tmp_path: Path
     assert counts(tmp_path, NOTHING, ledger) == {"obligations": 1}
 
 
-@pytest.mark.parametrize("spoilt", ["'{'", "'[]'", "'{}'"])
+AT = """json_set(attributes, '$."fumehood.result.decided_at"', {})"""
+
+
+@pytest.mark.parametrize("spoilt", ["'{'", "'[]'", "'{}'", AT.format("1e300"), AT.format("'x'")])
 def test_outcome_that_cannot_be_read_is_an_error(tmp_path: Path, spoilt: str) -> None:
     ledger = recorded(tmp_path, OLD, {"kind": "open"})
     _changed(ledger, spoilt)

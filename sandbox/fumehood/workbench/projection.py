@@ -15,7 +15,7 @@ from fumehood.workbench.reads import Path
 
 __all__ = ["Kept", "Projection", "is_plain"]
 
-_MAX_KEY_BYTES = 16 * 1024
+_MAX_KEY_BYTES = 4096
 _FORMS: Path = ("context", "normalised")
 _WHY: Path = (*_FORMS, "unparseable")  # the library says why something was not parsed
 _ALWAYS: tuple[Path, ...] = (("resource", "id"), ("resource", "properties", "runs"))

@@ -30,9 +30,10 @@ from fumehood.workbench.recorded_results import is_unasked, recorded_result
 __all__ = ["Answer", "Change", "Difference", "Level", "Replayer", "answer_of", "compare"]
 
 _MARK = MARK.encode()
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError, OSError)
 _LIMIT, _STOP = "limit_exceeded", "stopped"
 _SAID = (names.EFFECT, names.REASONS, names.OBLIGATIONS, names.RULES, names.POLICY_REVISION)
-_KEPT = 20_000  # answers
+_KEPT = 10_000  # answers, each with a key of 4 KiB at most
 
 
 class Level(StrEnum):
@@ -162,7 +163,7 @@ class Replayer:
         """
         try:
             return self._difference(event, document)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except _UNREADABLE as error:
             text = f"event {event.seq} holds no decision that can be read: {type(error).__name__}: {error}"
             raise LedgerError(text, code="ledger_corrupt") from error
 
@@ -186,7 +187,7 @@ class Replayer:
         """
         try:
             return self._result(event, document)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except _UNREADABLE as error:
             text = f"event {event.seq} holds no outcome that can be read: {type(error).__name__}: {error}"
             raise LedgerError(text, code="ledger_corrupt") from error
 
