@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from host import require
@@ -131,10 +132,12 @@ def test_a_process_that_is_stopped_holds_up_nobody_for_ever(
     for n in range(4):  # more than wait ahead: the last ones need the template
         confine.python("print(1)", tier=tier, timeout_s=1.0, limits={"processes": 30 + n // 2})
     assert time.monotonic() - began < 30
+    made = Path(_CLIENT._spawner._folders)
     confine.close()
     assert wait_until(lambda: not [pid for pid in everybody if _runs(pid)]), [
         p for p in everybody if _runs(p)
     ]
+    assert not list(made.parent.glob(f"{made.name}*"))
     assert confine.python("print(1)", tier=tier).stdout == b"1\n"
 
 

@@ -17,7 +17,7 @@ import threading
 from pathlib import Path
 from typing import Any, Final
 
-from fumehood.confine import wire
+from fumehood.confine import folders, wire
 from fumehood.confine.layers import missing
 
 _PACKAGE: Final = Path(__file__).resolve().parent
@@ -54,6 +54,7 @@ class Spawner:
         self.identity: int = facts["identity"]
         self.landlock_abi: int = facts["landlock"]
         self.pid: int = facts["pid"]
+        self._folders: str = facts["folders"]
         self.mapping_fd = mapping[0] if mapping else -1
 
     def _greet(self, needed: tuple[str, ...]) -> tuple[dict[str, Any], list[int]]:
@@ -107,8 +108,10 @@ class Spawner:
                     self._process.wait(_END_S)
                     break
                 end()  # it was stopped, or hangs
-            self._process.wait()
+            has_tidied = self._process.wait() == 0
             self._close_files()
+        if not has_tidied and (made := getattr(self, "_folders", "")):  # its keeper was stopped, or killed
+            folders.remove_all(beginning=made)
 
     def kill(self) -> None:
         """End it at once: it does not answer."""

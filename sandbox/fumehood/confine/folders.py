@@ -16,14 +16,15 @@ from typing import Final
 
 #: Deeper trees are neither measured nor copied: a job that makes one is over its limit.
 MOST_LEVELS: Final = 100
-_PREFIX: Final = f"/tmp/fumehood-{os.urandom(8).hex()}"  # noqa: S108 — made here, or an error
+#: How the names of the folders begin that this process, or one that it forked, makes.
+PREFIX: Final = f"/tmp/fumehood-{os.urandom(8).hex()}"  # noqa: S108 — made here, or an error
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _HANDLE: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def make() -> str:
     """A new folder that only this user can enter."""
-    path = f"{_PREFIX}-{os.urandom(4).hex()}"
+    path = f"{PREFIX}-{os.urandom(4).hex()}"
     os.mkdir(path, 0o700)
     return path
 
@@ -33,7 +34,7 @@ def copies_of(pid: int) -> str:
     return f"/tmp/fumehood-{pid}-"  # noqa: S108 — as above
 
 
-def remove_all(*, beginning: str = _PREFIX) -> None:
+def remove_all(*, beginning: str = PREFIX) -> None:
     """Remove every folder that this process, or one that it forked, has made; or others of ours."""
     place, _, prefix = beginning.rpartition("/")
     for name in os.listdir(place):

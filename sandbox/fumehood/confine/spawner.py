@@ -51,7 +51,7 @@ def main(client_fd: int) -> NoReturn:
     syscalls.set_name("fumehood-spawn")
     myself = os.pidfd_open(os.getpid())
     facts = {"identity": standing.identity, "landlock": landlock.abi(), "pid": os.getpid()}
-    wire.send(client, facts, fds=(myself, *standing.fds))
+    wire.send(client, {**facts, "folders": folders.PREFIX}, fds=(myself, *standing.fds))
     for fd in (myself, *standing.fds):
         os.close(fd)
     from fumehood.confine.supervisor import Supervisor  # not in the zygote's memory, nor any job's
