@@ -196,6 +196,38 @@ def test_replaced_workers_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         }
 
 
+def test_processor_is_left_to_calls_while_policies_are_replaced(tmp_path: Path) -> None:
+    every = os.sched_getaffinity(0)
+    with opened(policies(tmp_path, READ), "worker") as pdp:
+        pdp.prepare()
+        process = pdp._loader._process
+        assert process is not None
+        if len(every) > 1:
+            assert os.sched_getaffinity(process.pid) == every - {min(every)}
+        policies(tmp_path, WRITE)
+        pdp.reload()
+        assert isinstance(pdp._current, WorkerPdp)
+        pids = pdp._current.pids()
+        assert len(pids) == 2
+        assert until(lambda: all(os.sched_getaffinity(pid) == every for pid in pids))
+
+
+def test_policies_change_with_the_first_worker_and_the_other_follows(tmp_path: Path) -> None:
+    with opened(policies(tmp_path, READ), "worker") as pdp:
+        policies(tmp_path, WRITE)
+        pdp.reload()
+        assert isinstance(pdp._current, WorkerPdp)
+        idle = pdp._current._pool.idle
+        assert until(lambda: len(idle._items) == 2)
+        pids = pdp._current.pids()
+        os.kill(pids[0], signal.SIGKILL)
+        answers = []
+        for _ in range(4):
+            with contextlib.suppress(PdpError):
+                answers.append(pdp.evaluate(asked("write")).is_permit)
+        assert answers.count(True) >= 3
+
+
 def test_no_call_is_lost_or_decided_by_two_revisions(tmp_path: Path) -> None:
     with opened(policies(tmp_path, READ), "worker") as pdp:
         permits = {pdp.facts.revision: "read"}

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from fumehood.errors import ConfinementError, PdpError
 from fumehood.model import Decision, Phase, PolicyFacts, PolicyInput
 from fumehood.pdp.answer import check_size, decide
+from fumehood.pdp.aside import processors, put_aside
 from fumehood.pdp.bundle import Bundle
 from fumehood.pdp.engine import GATED_LENGTHS
 from fumehood.pdp.fair import FairQueue
@@ -88,7 +89,10 @@ class WorkerPdp:
             PdpError: `pdp_unreachable`.
         """
         pool = _Pool()
-        return [_new(pool, self._messages[0]) for _ in range(self._limits.workers)]
+        started = [_new(pool, self._messages[0]) for _ in range(self._limits.workers)]
+        for worker in started:
+            put_aside(worker.process.pid)
+        return started
 
     def pids(self) -> tuple[int, ...]:
         """The process ids of the workers."""
@@ -109,22 +113,26 @@ class WorkerPdp:
         self._pool.is_closed = was_closed
 
     def _start(self, pool: _Pool) -> None:
-        """Start all workers at once, then wait until each is ready."""
+        """Start all workers at once, then wait until each is ready; where this takes another's place only
+        until the first is, so that the policies change soon."""
         with pool.starting:
             if pool.is_started:
                 return
             started = list(pool.all)
+            awaited = started[:1]
             started += [_new(pool, self._messages[0]) for _ in range(self._limits.workers - len(started))]
             try:
-                for worker in started:
+                for worker in awaited or started:
                     worker.ready(self._messages[1])
             except BaseException:
                 for worker in started:
                     _drop(pool, worker)
                 raise
             pool.is_started = True
-        for worker in started:
+        for worker in awaited or started:
             pool.idle.put(worker)
+        for worker in started[1:] if awaited else ():
+            _in_the_background(pool, self._messages, worker)
 
     def _ask(self, number: int, body: bytes) -> bytes:
         until = time.monotonic() + self._limits.wall_s
@@ -169,10 +177,7 @@ class WorkerPdp:
     def _replace(self, pool: _Pool, worker: Worker) -> None:
         """End *worker* and start another; nobody waits for it."""
         _drop(pool, worker)
-        refill = threading.Thread(
-            target=_refill, args=(pool, self._messages), name="fumehood-pdp", daemon=True
-        )
-        refill.start()
+        _in_the_background(pool, self._messages, None)
 
 
 def _value(reply: bytes) -> bytes:
@@ -197,6 +202,7 @@ def _hello(bundle: Bundle, limits: WorkerLimits) -> bytes:
         "data": bundle.data,
         "rules": bundle.index.names,
         "warm": bundle.index.names[: len(Phase)],
+        "processors": processors(),
         "memory_bytes": limits.memory_bytes,
         "call_s": int(limits.wall_s) + 2,
     }
@@ -215,8 +221,8 @@ def _new(pool: _Pool, greeting: bytes) -> Worker:
     return worker
 
 
-def _ready(pool: _Pool, messages: Messages) -> Worker:
-    worker = _new(pool, messages[0])
+def _ready(pool: _Pool, messages: Messages, started: Worker | None = None) -> Worker:
+    worker = started or _new(pool, messages[0])
     try:
         worker.ready(messages[1])
     except BaseException:
@@ -225,9 +231,15 @@ def _ready(pool: _Pool, messages: Messages) -> Worker:
     return worker
 
 
-def _refill(pool: _Pool, messages: Messages) -> None:
+def _in_the_background(pool: _Pool, messages: Messages, started: Worker | None) -> None:
+    """Make a worker ready, the one that is *started* if there is one; nobody waits for it."""
+    arguments = (pool, messages, started)
+    threading.Thread(target=_refill, args=arguments, name="fumehood-pdp", daemon=True).start()
+
+
+def _refill(pool: _Pool, messages: Messages, started: Worker | None) -> None:
     try:
-        worker: Worker | None = _ready(pool, messages)
+        worker: Worker | None = _ready(pool, messages, started)
     except (PdpError, ConfinementError):
         worker = None  # whoever takes this place tries again, and reports
     pool.idle.put(worker)
