@@ -13,6 +13,7 @@ A panic ends the process: the parent sees the socket close.
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -116,6 +117,9 @@ def main() -> None:
         return
     send(link, json.dumps({"layers": layers}).encode())
     rules, call_s = hello["rules"], hello["call_s"]
+    del hello
+    gc.collect()
+    gc.freeze()  # what is loaded stays; no collection goes through it while somebody waits
     while message := receive(link):
         signal.alarm(call_s)  # should the parent die meanwhile, this ends us
         reply = answer(engine, rules[_NUMBER.unpack_from(message)[0]], message[_NUMBER.size :])
