@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -166,6 +168,24 @@ def test_killed_process_is_a_crash_and_the_next_question_works(apart: EngineApar
     assert apart.evaluate("data.x.a", "{}") == "1"
     apart.close()
     assert apart.evaluate("data.x.a", "{}") == "1"
+
+
+@pytest.mark.slow
+def test_endless_evaluation_ends_soon_after_its_parent() -> None:
+    script = (
+        f"import os, sys; sys.path[:] = {sys.path!r}\n"
+        "from fumehood.pdp.apart import EngineApart, Question\n"
+        "apart = EngineApart()\n"
+        f"apart.load([('x.rego', 'package x\\n\\nn := [1 | {LISTS}; a + b + c == 0]\\n')])\n"
+        "apart.each([Question('data.x.n', '{}')])\n"
+        "print(apart._process.process.pid, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    pid = int(subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=False).stdout)
+    until = time.monotonic() + 120.0
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_process_that_is_stopped_is_late_by_the_clock(tmp_path: Path) -> None:
