@@ -5,8 +5,8 @@ one, and whether many decisions are all right and cost no memory.
     python benchmarks/bench_reload.py [--reloads 9] [--decisions 20000] [--json FILE]
 
 Prints a table; with --json also writes {"python", "kernel", "rows": [{"name", "n", "p50_ms", "p99_ms",
-"min_ms", "max_ms"}], "ratios": {…}, "decisions_per_s": {…}, "many": [{"isolation", "decisions", "wrong",
-"rss_kb"}]}. What is compared is done in turns, so that a busy host is busy for both; no verdict.
+"min_ms", "max_ms"}], "ratios": {…}, "decisions_per_s": {…}, "many": [{"isolation", "decisions", "right",
+"wrong", "errors", "rss_kb"}]}. What is compared is done in turns, so that a busy host is busy for both.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ import statistics
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from bench_policy import DOCUMENT, about, decide, rules_of
 
+from fumehood.errors import PdpError
 from fumehood.model import Pdp
 from fumehood.pdp import load_bundle, open_pdp
 from fumehood.pdp.reload import ReloadablePdp
@@ -157,31 +159,36 @@ def rates(isolation: str) -> tuple[dict[str, float], dict[str, float]]:
 
 
 def many(isolation: str, decisions: int) -> Row:
-    """That many by eight threads: how many were wrong, and the memory before, half way and at the end."""
+    """That many by eight threads: how many were wrong, how many were none (an error is a deny; a busy host
+    may be too late), and the memory before, half way and at the end."""
     pdp = open_pdp(load_bundle("refund"), isolation=isolation)  # type: ignore[arg-type]
     pids = [os.getpid(), *(pdp.pids() if isinstance(pdp, WorkerPdp) else ())]
     right = decide(pdp, DOCUMENT)()
-    wrong, memory = 0, [_resident_kb(pids)]
+    said, memory = Counter[str](), [_resident_kb(pids)]
     for _ in range(2):
-        wrong += _wrong(decide(pdp, DOCUMENT), right, decisions // 2)
+        said += _said(decide(pdp, DOCUMENT), right, decisions // 2)
         memory.append(_resident_kb(pids))
     pdp.close()
-    return {"isolation": isolation, "decisions": decisions // 2 * 2, "wrong": wrong, "rss_kb": memory}
+    counts = {key: said[key] for key in ("right", "wrong", "errors")}
+    return {"isolation": isolation, "decisions": said.total(), **counts, "rss_kb": memory}
 
 
-def _wrong(ask: Callable[[], object], right: object, decisions: int) -> int:
-    counts = [0] * THREADS
+def _said(ask: Callable[[], object], right: object, decisions: int) -> Counter[str]:
+    found = [Counter[str]() for _ in range(THREADS)]
 
     def run(place: int) -> None:
         for _ in range(place, decisions, THREADS):
-            counts[place] += ask() != right
+            try:
+                found[place]["right" if ask() == right else "wrong"] += 1
+            except PdpError:
+                found[place]["errors"] += 1
 
     threads = [threading.Thread(target=run, args=(place,)) for place in range(THREADS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return sum(counts)
+    return sum(found, Counter[str]())
 
 
 def _resident_kb(pids: list[int]) -> list[int]:
@@ -232,10 +239,9 @@ def _print(document: dict[str, object]) -> None:
     for label, ratio in document["ratios"].items():  # type: ignore[attr-defined]
         print(f"{label:38}  {ratio:>17}")
     for one in document["many"]:  # type: ignore[attr-defined]
-        print(
-            f"{one['decisions']} decisions by {THREADS} threads, {one['isolation']}: {one['wrong']} wrong, "
-            f"resident kB {' → '.join(map(str, one['rss_kb']))}"
-        )
+        said = f"{one['wrong']} wrong, {one['errors']} errors"
+        memory = " → ".join(map(str, one["rss_kb"]))
+        print(f"{one['decisions']} decisions by 8 threads, {one['isolation']}: {said}, resident kB {memory}")
 
 
 if __name__ == "__main__":
