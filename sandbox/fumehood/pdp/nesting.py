@@ -19,6 +19,7 @@ _TOKEN = re.compile(
     r'"(?:\\.|[^"\\\n])*"?|`[^`]*`?|#[^\n]*|\n|[=!<>]=|[-+*/%|&<>]|[\[{(]|[\]})]|[,;]|:=|[=!:]'
     r'|[^-\s"`#+*/%|&<>=!:\[\](){},;]+'
 )
+_OVER_LINES = re.compile(r"(?:[-+*/%|&<>=]|\bin)[^\S\n]*(?:#[^\n]*)?\n|\n[^\S\n]*(?:[-+*/%|&<>]|[=!]=|in\b)")
 
 Place = tuple[int, int]
 
@@ -26,7 +27,7 @@ Place = tuple[int, int]
 def too_deep(text: str) -> Place | None:
     """Line and column of the first bracket, or operator, that is one too many."""
     at = _nested(text)
-    if at is None and sum(map(text.count, _OPERATORS)) > _MOST_OPERATORS:  # else it cannot be
+    if at is None and _may_be_chained(text):
         at = _chained(text)
     if at is None:
         return None
@@ -45,6 +46,13 @@ def _nested(text: str) -> int | None:
         elif token in ("]", "}"):
             depth = max(0, depth - 1)
     return None
+
+
+def _may_be_chained(text: str) -> bool:
+    """Whether many operators may follow each other: in a long line, or over the ends of lines."""
+    return _OVER_LINES.search(text) is not None or any(
+        len(line) > _MOST_OPERATORS for line in text.split("\n")
+    )
 
 
 def _chained(text: str) -> int | None:
