@@ -106,6 +106,8 @@ def test_it_is_heard_before_the_process_has_ended_and_says_what_the_kernel_says_
         assert not has_ended(pid)
         assert farewell.hear(counts=True)
         assert farewell.status == 7
+        assert not has_ended(pid)
+        farewell.release()
         _, status = os.waitpid(pid, 0)
         assert os.waitstatus_to_exitcode(status) == 7
 
@@ -115,6 +117,7 @@ def test_its_status_has_eight_bits_as_that_of_every_process(idle: int, status: i
     with held(partial(leave, status)) as (pid, farewell):
         farewell.know(pid, idle)
         assert farewell.hear(counts=True)
+        farewell.release()
         assert farewell.status == os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
@@ -196,15 +199,10 @@ def test_no_handler_of_a_signal_runs_once_it_is_heard(idle: int) -> None:
     with held(act) as (pid, farewell):
         os.close(tell)
         farewell.know(pid, idle)
-        alone = farewell._is_alone
-
-        def signalled() -> bool:
-            os.kill(pid, signal.SIGUSR1)
-            time.sleep(0.05)
-            return alone()
-
-        farewell._is_alone = signalled  # type: ignore[method-assign]
         assert farewell.hear(counts=True)
+        os.kill(pid, signal.SIGUSR1)
+        time.sleep(0.05)
+        farewell.release()
         os.waitpid(pid, 0)
         assert os.read(told, 8) == b""
     os.close(told)

@@ -60,13 +60,14 @@ def _send(spec: Spec, profile: Profile, spawner: Spawner) -> Job:
         order = prepare.order(spec, profile, spawner=spawner, owned=owned)
         ours, theirs = wire.pair()
         owned.callback(theirs.close)
+        drop = partial(_CLIENT.drop, spawner)
+        job = Job(ours, spec, profile=profile.name, timeout_s=order.timeout_s, drop=drop, at_end=order.at_end)
         try:
             spawner.send(order.fields, (theirs.fileno(), *order.fds))
         except BaseException:
             ours.close()
             raise
-    drop = partial(_CLIENT.drop, spawner)
-    return Job(ours, spec, profile=profile.name, timeout_s=order.timeout_s, drop=drop, at_end=order.at_end)
+    return job
 
 
 async def astart(spec: Spec) -> Job:

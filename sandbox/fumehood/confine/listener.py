@@ -74,16 +74,16 @@ def answer(fd: int, ticket: int, code: int = 0) -> bool:
 class Farewell:
     """Hears the one call with which a job's process that runs source ends itself, as code of ours makes it.
 
-    From there on, and once it is answered, nothing of that thread ever runs again: the call does not return,
-    and no signal can interrupt it (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV). What is left is for the kernel
-    to take its memory apart, which takes longer than most jobs. Anybody in the jail can make the call; it
-    says of nobody but who makes it.
+    Once it is received nothing of that thread ever runs again: it waits for an answer, no signal but one that
+    kills can wake it (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV), and with the answer the call does not return.
+    What is left is for the kernel to take its memory apart, which takes longer than most jobs. Anybody in the
+    jail can make the call; it says of nobody but who makes it.
     """
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.status: int | None = None
-        self._pid = 0
+        self._pid = self._ticket = 0
         self._looks: tuple[int, ...] = ()  # into /proc: threads and children of its process, children of init
 
     def know(self, pid: int, init: int) -> None:
@@ -98,19 +98,24 @@ class Farewell:
             self._looks = tuple(fds)
 
     def hear(self, *, counts: bool) -> bool:
-        """Answer a held call. True, and `status` is known, if that was the end of all that the job has begun.
+        """True, and `status` is known, if the held call is the end of all that the job has begun.
 
-        With *counts* false the kernel's later word is waited for, as it is whenever another thread or a
-        process of the job is left.
+        It is held until `release` then; else it is let go at once: with *counts* false, or while another
+        thread or a process of the job is left, the kernel's later word is waited for.
         """
         held = receive(self.fd)
         if held is None:
             return False
-        is_last = counts and self._looks and held.thread == self._pid and self._is_alone()
-        if not answer(self.fd, held.ticket) or not is_last:
+        if not (counts and self._looks and held.thread == self._pid and self._is_alone()):
+            answer(self.fd, held.ticket)
             return False
-        self.status = held.args[0] & 0xFF
+        self.status, self._ticket = held.args[0] & 0xFF, held.ticket
         return True
+
+    def release(self) -> None:
+        """Let the process end, which has been heard. It may have been killed meanwhile."""
+        with contextlib.suppress(OSError):
+            answer(self.fd, self._ticket)
 
     def _is_alone(self) -> bool:
         """True if its process has one thread, which is held, and nobody is below it, nor then below init.

@@ -34,6 +34,7 @@ _IDLE_S: Final = 0.002
 _REAP_S: Final = 0.05
 _TIDY_S: Final = 1.0
 _BUSY_S: Final = 0.01
+_LEAVE_S: Final = 0.0005
 _BEAT_S: Final = 5.0
 
 
@@ -51,7 +52,8 @@ class Supervisor:
             self._loop, zygote, self._jails, on_loss=self._lose, on_drop=self._on_drop
         )
         self._queue: collections.deque[Job] = collections.deque()
-        self._next_beat = self._replaced_at = 0.0
+        self._next_beat = self._replaced_at = self._leave_at = 0.0
+        self._leaving: list[Jail] = []  # held in their last call: their callers have the processor first
         self._tidy_at = math.inf  # an idle first process that was killed before it had a job is nobody's
         room = max(1, (_files() - _FILES_OF_OURS) // _FILES_OF_A_JOB)
         self._pool = Pool(most=min(_MOST_WARM, (room - 1) // 3))
@@ -75,7 +77,9 @@ class Supervisor:
                 jail.job.check(now)
                 self._answer_unmade(jail, jail.job)
         self._stuck = [collector for collector in self._stuck if not collector.has_ended()]
-        if is_idle and (kind := self._pool.wanted()):
+        if self._leaving and (is_idle or now >= self._leave_at):
+            self._let_leave()
+        elif is_idle and (kind := self._pool.wanted()):
             self._prepare(kind)
         for collector in [c for c in self._collectors if now >= c.until]:
             self._on_collected(collector)
@@ -105,6 +109,7 @@ class Supervisor:
         now = time.monotonic()
         waits = [job.patience_s(now) for job in self._jobs()]
         waits += [_IDLE_S] * bool(self._pool.wanted())
+        waits += [_LEAVE_S] * bool(self._leaving)
         waits += [_BEAT_S] * bool(self._queue or self._collectors)
         waits += [_REAP_S] * (bool(self._stuck) or self._templates.has_lost(now))
         waits += [self._tidy_at - now] * (self._tidy_at < math.inf)
@@ -187,9 +192,9 @@ class Supervisor:
 
     def _place(self, job: Job) -> None:
         jail = self._pool.take(job.key) or self._new_jail(self._setup(job), job.plan, job.key, job)
-        job.begin(jail)
         for stream in jail.streams:
             self._loop.watch(stream.fd, partial(self._on_output, job, stream))
+        job.begin(jail)
 
     def _setup(self, job: Job) -> Setup:
         return self._templates.setup(job.template_key) or job.setup()
@@ -271,7 +276,16 @@ class Supervisor:
             return
         if is_over and jail.job:
             self._hear(jail)
-            self._conclude(jail, jail.job)  # its process ends by itself; the rest follows when it has
+            self._leaving.append(jail)
+            self._leave_at = time.monotonic() + _LEAVE_S
+            self._conclude(jail, jail.job)
+
+    def _let_leave(self) -> None:
+        """Processes whose callers were answered end now, which takes them a while; the rest follows."""
+        for jail in self._leaving:
+            if jail.farewell and jail in self._jails:
+                jail.farewell.release()
+        self._leaving.clear()
 
     def _on_output(self, job: Job, stream: Keep) -> None:
         if not stream.read(_READ_BYTES):
@@ -352,14 +366,14 @@ class Supervisor:
             job.stopped = job.stopped or "output"
         self._loop.forget(job.reply.fileno())
         job.conclude()
+        for stream in jail.streams:
+            self._loop.forget(stream.fd)
+            stream.close()
         if jail.folder >= 0:
             self._collect(job, jail.folder, jail.leave_private_folder())
         else:
             jail.remove_private_folder()
             self._answer(job)
-        for stream in jail.streams:
-            self._loop.forget(stream.fd)
-            stream.close()
         if jail.key and jail.pid and not jail.error:
             self._replace(self._pool.want(jail))
         if self._queue:
