@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from fumehood.cli.output import echo_json, json_option, print_table
+from fumehood.cli.policy_keys import signed_option
 from fumehood.cli.policy_sources import sources_argument
 
 if TYPE_CHECKING:
+    from fumehood.pdp.keys import Keys
     from fumehood.workbench.bench import Timing
 
 __all__ = ["bench"]
@@ -19,6 +21,7 @@ __all__ = ["bench"]
 
 @click.command()
 @sources_argument
+@signed_option
 @click.option(
     "-i",
     "--input",
@@ -38,9 +41,15 @@ __all__ = ["bench"]
 )
 @json_option
 def bench(
-    *, sources: tuple[str, ...], inputs: tuple[Path, ...], url: str | None, count: int, as_json: bool
+    *,
+    sources: tuple[str, ...],
+    signed_by: Keys,
+    inputs: tuple[Path, ...],
+    url: str | None,
+    count: int,
+    as_json: bool,
 ) -> None:
-    """Time how long SOURCES (folders, or names of packs; default ./policies) take to decide each call.
+    """Time how long SOURCES (folders, bundles, names of packs; default ./policies) take to decide each call.
 
     Calls are written as for `fumehood policy eval`, or are the rows of case tables: without -i of those among
     SOURCES. Each is decided in a thread, in a confined worker, and with --pdp at an OPA server; times are of
@@ -54,10 +63,10 @@ def bench(
     from fumehood.workbench.bench import calls_in, rows_of
 
     given = sources or ("./policies",)
-    cases = [case for path in inputs for case in calls_in(path)] if inputs else rows_of(given)
+    cases = [case for path in inputs for case in calls_in(path)] if inputs else rows_of(given, signed_by)
     if not cases:
         raise click.UsageError("no calls to decide; name a file with -i, or write a case table")
-    bundle = load_bundle(given)
+    bundle = load_bundle(given, signed_by=signed_by)
     rows = list(run(bundle, cases, count=count, url=url))
     if as_json:
         echo_json({"revision": bundle.revision, "timings": [dataclasses.asdict(row) for row in rows]})

@@ -11,6 +11,7 @@ import click
 
 from fumehood.cli.failures import UnknownIdError, known_ids
 from fumehood.cli.output import each_event, echo_json, json_option, ledger_option, open_existing
+from fumehood.cli.policy_keys import signed_option
 from fumehood.cli.policy_sources import sources_argument
 from fumehood.display import inert
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from fumehood.canonical import JSON
     from fumehood.ledger import Ledger
+    from fumehood.pdp.keys import Keys
 
 __all__ = ["evaluate", "explain"]
 
@@ -39,6 +41,7 @@ def _call_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "-i", "--input", "given", type=click.File("rb"), help="A JSON file, - is stdin [default: -]."
         ),
+        signed_option,
         sources_argument,
     ):
         command = option(command)
@@ -48,9 +51,15 @@ def _call_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.command("eval")
 @_call_options
 def evaluate(
-    *, sources: tuple[str, ...], given: IO[bytes] | None, call: str | None, ledger: str | None, as_json: bool
+    *,
+    sources: tuple[str, ...],
+    signed_by: Keys,
+    given: IO[bytes] | None,
+    call: str | None,
+    ledger: str | None,
+    as_json: bool,
 ) -> None:
-    """Decide one call by SOURCES (folders, or names of packs; default ./policies).
+    """Decide one call by SOURCES (folders, bundles, names of packs; default ./policies).
 
     The call is JSON: {"tool": …, "args": {…}}, with "origins": {POINTER: ORIGIN} and any part of "subject",
     "action", "resource" and "context" where it matters. What is left out is filled in.
@@ -63,7 +72,7 @@ def evaluate(
     from fumehood.workbench.explain_text import decision_dict, decision_lines
 
     document = _document(given, call, ledger)
-    explainer = Explainer(sources or ("./policies",))
+    explainer = Explainer(sources or ("./policies",), signed_by=signed_by)
     try:
         decision, error = explainer.decide(document), ""
     except PdpError as problem:
@@ -82,6 +91,7 @@ def evaluate(
 def explain(
     *,
     sources: tuple[str, ...],
+    signed_by: Keys,
     given: IO[bytes] | None,
     call: str | None,
     ledger: str | None,
@@ -99,7 +109,7 @@ def explain(
     from fumehood.workbench.explain_text import as_dict, explanation_lines
 
     document = _document(given, call, ledger)
-    found = Explainer(sources or ("./policies",)).explain(document)
+    found = Explainer(sources or ("./policies",), signed_by=signed_by).explain(document)
     if as_json:
         echo_json(as_dict(found))
     else:

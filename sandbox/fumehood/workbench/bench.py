@@ -14,6 +14,7 @@ from fumehood.canonical import JSON
 from fumehood.errors import ConfigError, PdpError
 from fumehood.model import Pdp, Phase, PolicyInput
 from fumehood.pdp import Bundle, open_pdp, sources
+from fumehood.pdp.keys import Keys
 from fumehood.pdp.sources import PolicyFile, Source
 from fumehood.workbench.call_input import documents_from
 from fumehood.workbench.cases import ENDINGS, cases_of
@@ -51,13 +52,13 @@ def calls_in(path: Path) -> list[Case]:
     return [Case(name, document) for name, document in zip(names, documents, strict=True)]
 
 
-def rows_of(given: Sequence[Source]) -> list[Case]:
+def rows_of(given: Sequence[Source], signed_by: Keys = ()) -> list[Case]:
     """The rows of the case tables that stand beside policies.
 
     Raises:
         ConfigError: there are no such policies, or a table cannot be read.
     """
-    return _rows(sources.read(given).files)
+    return _rows(sources.read(given, signed_by).files)
 
 
 def _rows(files: Sequence[PolicyFile]) -> list[Case]:

@@ -15,13 +15,13 @@ from typing import cast
 from fumehood.canonical import JSON
 from fumehood.errors import PdpError
 from fumehood.model import Decision, Phase, PolicyInput
-from fumehood.pdp import load_bundle, sources
 from fumehood.pdp.answer import decide
 from fumehood.pdp.combine import PHASES
 from fumehood.pdp.engine import Engine, EngineError
 from fumehood.pdp.gate.context import Context
+from fumehood.pdp.keys import Keys
 from fumehood.pdp.sources import Source
-from fumehood.pdp.syntax import Module, Node, kind_of, module_of, ref_of
+from fumehood.pdp.syntax import Module, Node, kind_of, ref_of
 from fumehood.workbench.explanation import (
     ERROR,
     FAILS,
@@ -33,6 +33,7 @@ from fumehood.workbench.explanation import (
     Value,
 )
 from fumehood.workbench.hints import hint
+from fumehood.workbench.loading import load_parsed
 from fumehood.workbench.probes import (
     BodyProbe,
     ConditionProbe,
@@ -44,7 +45,7 @@ from fumehood.workbench.probes import (
 )
 from fumehood.workbench.reads import Path, Reads, missing_in, pointer_of, touched
 
-__all__ = ["Explainer", "policy_modules"]
+__all__ = ["Explainer"]
 
 _MAX_VALUES = 3
 _MAX_DEPTH = 4  # helpers of helpers that are looked into
@@ -58,19 +59,12 @@ class _Asked:
     missing: frozenset[Path]
 
 
-def policy_modules(given: Sequence[Source]) -> tuple[Module, ...]:
-    """The deciding modules of folders and packs that have passed the gate."""
-    parsed = (module_of(f) for f in sources.read(given).files if f.is_rego and not f.is_test)
-    return tuple(module for module in parsed if isinstance(module, Module))
-
-
 class Explainer:
     """Explains decisions of the policies in folders and packs. For one thread."""
 
-    def __init__(self, given: Sequence[Source]) -> None:
+    def __init__(self, given: Sequence[Source], *, signed_by: Keys = ()) -> None:
         """Raises ConfigError: the policies cannot be used."""
-        self._bundle = load_bundle(given, is_split=False)
-        modules = policy_modules(given)
+        self._bundle, modules = load_parsed(given, signed_by=signed_by, is_split=False)
         context = Context(modules, {})
         self._probes = probes_of(context)
         self._reads = Reads(modules)

@@ -14,10 +14,11 @@ from typing import Any, cast
 
 from fumehood.errors import FumehoodError
 from fumehood.ledger import Event, Ledger, open_ledger
-from fumehood.pdp import Bundle, load_bundle, open_pdp
+from fumehood.pdp import Bundle, open_pdp
+from fumehood.pdp.keys import Keys
 from fumehood.pdp.sources import Source
 from fumehood.pdp.syntax import Module
-from fumehood.workbench.explain import policy_modules
+from fumehood.workbench.loading import load_parsed
 from fumehood.workbench.reads import Reads
 from fumehood.workbench.replay import Answer, Change, Difference, Replayer
 
@@ -94,7 +95,12 @@ class _Tally:
 
 
 def replay(
-    given: Sequence[Source], wanted: Wanted, *, processes: int | None = None, examples: int = 5
+    given: Sequence[Source],
+    wanted: Wanted,
+    *,
+    processes: int | None = None,
+    examples: int = 5,
+    signed_by: Keys = (),
 ) -> Summary:
     """Decide the recorded calls of a ledger again, by the policies in *given*.
 
@@ -105,7 +111,7 @@ def replay(
         ConfigError: the policies cannot be used.
         LedgerError: the ledger cannot be used.
     """
-    bundle, modules = load_bundle(given), policy_modules(given)
+    bundle, modules = load_parsed(given, signed_by=signed_by)
     last = _last(wanted.ledger)
     count = min(8, len(os.sched_getaffinity(0))) if processes is None else processes
     tally = _Tally(examples)

@@ -10,6 +10,7 @@ from typing import Literal, cast
 from fumehood.canonical import JSON
 from fumehood.errors import ConfigError
 from fumehood.pdp import gate, sources
+from fumehood.pdp.keys import Keys
 from fumehood.pdp.rego_tests import Source, Suite, TestResult, pattern_of
 from fumehood.workbench.answers import Answer, difference, loosened, meets
 from fumehood.workbench.cases import ENDINGS, Case, cases_of
@@ -47,22 +48,24 @@ def run_policy_tests(
     opa: str | None = None,
     covers: bool = False,
     mutates: bool = False,
+    signed_by: Keys = (),
 ) -> Report:
-    """Run the tests and case tables of folders and packs.
+    """Run the tests and case tables of folders, bundles and packs; with *signed_by*, as `load_bundle`.
 
     *only*: a regular expression, searched in full names (`data.x_test.test_a`, `x_cases/the row's name`).
 
     Raises:
         ConfigError: policies, tests or tables cannot be used; or the opa binary is wanted and not there.
     """
-    return _Run(given, only=only, engines=engines, opa=opa, covers=covers).report(mutates=mutates)
+    return _Run(sources.read(given, signed_by), only=only, engines=engines, opa=opa, covers=covers).report(
+        mutates=mutates
+    )
 
 
 class _Run:
     def __init__(
-        self, given: Sequence[Source], *, only: str | None, engines: Engines, opa: str | None, covers: bool
+        self, read: sources.Files, *, only: str | None, engines: Engines, opa: str | None, covers: bool
     ) -> None:
-        read = sources.read(given)
         self._verdict: gate.Verdict = gated(read)
         self._deciding = DecidingLines(self._verdict)
         self._wanted = pattern_of(only)

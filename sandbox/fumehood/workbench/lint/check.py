@@ -10,6 +10,7 @@ import fumehood_policies
 from fumehood.errors import Problem
 from fumehood.pdp import gate, sources
 from fumehood.pdp.gate.context import Context
+from fumehood.pdp.keys import Keys
 from fumehood.pdp.rego_tests import Source
 from fumehood.pdp.syntax import Module, module_of
 from fumehood.workbench.cases import cases_of
@@ -40,16 +41,20 @@ class Checked:
 
 
 def check_policies(
-    given: Sequence[Source], *, tools: Sequence[ToolSchema] = (), opa: str | None = None
+    given: Sequence[Source],
+    *,
+    tools: Sequence[ToolSchema] = (),
+    opa: str | None = None,
+    signed_by: Keys = (),
 ) -> Checked:
-    """What is wrong with the policies of folders and packs.
+    """What is wrong with the policies of folders, bundles and packs; with *signed_by*, as `load_bundle`.
 
     *tools*: the user's own; else those of a `tools.json` beside the policies.
 
     Raises:
         ConfigError: there is no such source; *opa* or a `tools.json` cannot be used.
     """
-    read = sources.read(given)
+    read = sources.read(given, signed_by)
     binary = find_opa(opa)
     verdict = gate.inspect(read)
     own = _own(read)
