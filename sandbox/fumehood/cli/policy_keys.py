@@ -27,10 +27,11 @@ def signed_option(command: F) -> F:
     ) -> object:
         return command(*args, signed_by=_keys(trusted, trusted_alg, trusted_scope), **kwargs)
 
-    key, algorithm = "SOURCES must be signed with this key (PEM).", "Its algorithm [from the key]."
+    key, algorithm = "SOURCES must be signed with this key (PEM).", "RS256, ES256, … [from the key]."
+    choice = click.Choice(ALGORITHMS)
     options = (
         click.option("--verification-key", "trusted", type=KEY_FILE, help=key),
-        click.option("--verification-alg", "trusted_alg", type=click.Choice(ALGORITHMS), help=algorithm),
+        click.option("--verification-alg", "trusted_alg", type=choice, metavar="ALG", help=algorithm),
         click.option("--verification-scope", "trusted_scope", default="", help="What it must be signed for."),
     )
     for option in reversed(options):

@@ -16,12 +16,14 @@ from fumehood.canonical import JSON
 from fumehood.errors import PdpError
 from fumehood.model import Decision, Phase, PolicyInput
 from fumehood.pdp.answer import decide
+from fumehood.pdp.apart import EngineApart
 from fumehood.pdp.combine import PHASES
-from fumehood.pdp.engine import Engine, EngineError
+from fumehood.pdp.engine import EngineError
 from fumehood.pdp.gate.context import Context
 from fumehood.pdp.keys import Keys
 from fumehood.pdp.sources import Source
 from fumehood.pdp.syntax import Module, Node, kind_of, ref_of
+from fumehood.workbench.engines import loaded_engine
 from fumehood.workbench.explanation import (
     ERROR,
     FAILS,
@@ -80,9 +82,9 @@ class Explainer:
             self._engine = self._loaded()
         self._asked = _Asked("{}", frozenset())
 
-    def _loaded(self) -> Engine:
+    def _loaded(self) -> EngineApart:
         files = [*self._bundle.embedded, *module_texts(self._probes)]
-        return Engine(files, self._bundle.data, is_gated=True)
+        return loaded_engine(files, self._bundle.data, owner=self)
 
     @property
     def revision(self) -> str:
