@@ -14,7 +14,7 @@ from fumehood.pdp import sources
 from fumehood.pdp.gate import inspect
 from fumehood.pdp.gate.context import Context
 from fumehood.pdp.sources import pack_names
-from fumehood.workbench.cases import completed
+from fumehood.workbench.completing import completed
 from fumehood.workbench.deciding import DecidingLines
 from fumehood.workbench.judge import EmbeddedJudge
 from fumehood.workbench.lint import check_policies

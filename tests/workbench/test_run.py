@@ -270,7 +270,7 @@ def test_as_many_decisions_come_back_as_were_asked_for(tmp_path: Path) -> None:
 
 def test_what_the_guard_would_not_send_is_denied_here_as_well(tmp_path: Path) -> None:
     from fumehood.pdp import sources
-    from fumehood.workbench.cases import completed
+    from fumehood.workbench.completing import completed
     from fumehood.workbench.judge import EmbeddedJudge, gated
 
     judge = EmbeddedJudge(gated(sources.read([str(folder(tmp_path))])))

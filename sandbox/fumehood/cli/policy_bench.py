@@ -67,9 +67,14 @@ def bench(
     from fumehood.pdp import load_bundle
     from fumehood.workbench.bench import ENDED, calls_in, rows_of
     from fumehood.workbench.bench import bench as run
+    from fumehood.workbench.loading import tools_of
 
     given = sources or ("./policies",)
-    cases = [case for path in inputs for case in calls_in(path)] if inputs else rows_of(given, signed_by)
+    cases = (
+        [case for path in inputs for case in calls_in(path, tools_of(given, signed_by))]
+        if inputs
+        else rows_of(given, signed_by)
+    )
     if not cases:
         raise click.UsageError("no calls to decide; name a file with -i, or write a case table")
     bundle = load_bundle(given, signed_by=signed_by)

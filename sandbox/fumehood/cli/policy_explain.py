@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING
 
 import click
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fumehood.canonical import JSON
     from fumehood.ledger import Ledger
     from fumehood.pdp.keys import Keys
+    from fumehood.workbench.tools import ToolSchema
 
 __all__ = ["evaluate", "explain"]
 
@@ -70,9 +71,11 @@ def evaluate(
     from fumehood.errors import PdpError
     from fumehood.workbench.explain import Explainer
     from fumehood.workbench.explain_text import decision_dict, decision_lines
+    from fumehood.workbench.loading import tools_of
 
-    document = _document(given, call, ledger)
-    explainer = Explainer(sources or ("./policies",), signed_by=signed_by)
+    policies = sources or ("./policies",)
+    document = _document(given, call, ledger, tools_of(policies, signed_by) if call is None else ())
+    explainer = Explainer(policies, signed_by=signed_by)
     try:
         decision, error = explainer.decide(document), ""
     except PdpError as problem:
@@ -107,17 +110,21 @@ def explain(
     """
     from fumehood.workbench.explain import Explainer
     from fumehood.workbench.explain_text import as_dict, explanation_lines
+    from fumehood.workbench.loading import tools_of
 
-    document = _document(given, call, ledger)
-    found = Explainer(sources or ("./policies",), signed_by=signed_by).explain(document)
+    policies = sources or ("./policies",)
+    document = _document(given, call, ledger, tools_of(policies, signed_by) if call is None else ())
+    found = Explainer(policies, signed_by=signed_by).explain(document)
     if as_json:
         echo_json(as_dict(found))
     else:
         _say(explanation_lines(found, is_verbose=verbose))
 
 
-def _document(given: IO[bytes] | None, call: str | None, ledger: str | None) -> JSON:
-    """The policy input that is asked about.
+def _document(
+    given: IO[bytes] | None, call: str | None, ledger: str | None, tools: Sequence[ToolSchema]
+) -> JSON:
+    """The policy input that is asked about. *tools* know their annotations.
 
     Raises:
         BindError: what was written is not understood.
@@ -128,7 +135,7 @@ def _document(given: IO[bytes] | None, call: str | None, ledger: str | None) -> 
     if call is None:
         from fumehood.canonical import parse
 
-        return document_from(parse(given.read() if given is not None else _stdin()))
+        return document_from(parse(given.read() if given is not None else _stdin()), tools=tools)
     if given is not None:
         raise click.UsageError("--call and --input exclude each other")
     with known_ids():

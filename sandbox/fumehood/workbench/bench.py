@@ -19,7 +19,7 @@ from fumehood.pdp.keys import Keys
 from fumehood.pdp.sources import PolicyFile, Source
 from fumehood.workbench.call_input import documents_from
 from fumehood.workbench.cases import ENDINGS, cases_of
-from fumehood.workbench.tools import FILE_NAME, tools_beside
+from fumehood.workbench.tools import FILE_NAME, ToolSchema, tools_beside
 
 __all__ = ["ENDED", "Case", "Timing", "bench", "calls_in", "rows_of"]
 
@@ -41,8 +41,9 @@ class Case:
         return PolicyInput(Phase(said["action"]["name"]), said["resource"]["id"], body)
 
 
-def calls_in(path: Path) -> list[Case]:
-    """The calls of a file: a case table, or JSON with one call or a list of them.
+def calls_in(path: Path, tools: Sequence[ToolSchema] = ()) -> list[Case]:
+    """The calls of a file: a case table, or JSON with one call or a list of them. *tools* know their
+    annotations.
 
     Raises:
         BindError: a call is not understood.
@@ -51,7 +52,7 @@ def calls_in(path: Path) -> list[Case]:
     if path.name.endswith(ENDINGS):
         beside = [path.parent / FILE_NAME] if (path.parent / FILE_NAME).is_file() else []
         return _rows([PolicyFile(p.name, str(p), p.read_text(), "") for p in (path, *beside)])
-    documents = documents_from(path.read_bytes())
+    documents = documents_from(path.read_bytes(), tools)
     names = [f"{path.name}#{n}" for n in range(len(documents))] if len(documents) > 1 else [path.name]
     return [Case(name, document) for name, document in zip(names, documents, strict=True)]
 

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fumehood.errors import Problem
-from fumehood.pdp import Bundle, load_bundle
+from fumehood.pdp import Bundle, load_bundle, sources
 from fumehood.pdp.keys import Keys
 from fumehood.pdp.sources import PolicyFile, Source
 from fumehood.pdp.syntax import Module, module_of
+from fumehood.workbench.tools import ToolSchema, tools_beside
 
-__all__ = ["load_parsed"]
+__all__ = ["load_parsed", "tools_of"]
+
+
+def tools_of(given: Sequence[Source], signed_by: Keys = ()) -> tuple[ToolSchema, ...]:
+    """What a `tools.json` among the sources says of the tools; () without one.
+
+    Raises:
+        ConfigError: there is no such source, or it cannot be read.
+    """
+    return tuple(tools_beside(sources.read(given, signed_by).files))
 
 
 def load_parsed(

@@ -13,7 +13,8 @@ from fumehood.pdp import gate, sources
 from fumehood.pdp.keys import Keys
 from fumehood.pdp.rego_tests import Source, Suite, TestResult, pattern_of
 from fumehood.workbench.answers import Answer, difference, loosened, meets
-from fumehood.workbench.cases import ENDINGS, Case, Document, cases_of
+from fumehood.workbench.cases import ENDINGS, Case, cases_of
+from fumehood.workbench.completing import Document
 from fumehood.workbench.coverage import Coverage, coverage_of
 from fumehood.workbench.deciding import Deciding, DecidingLines
 from fumehood.workbench.fragments import fragment_of
