@@ -10,6 +10,7 @@ from host import opa_binary, require
 from pdp.generated import DATA, policy
 from policies.test_packs import with_permits
 
+from fumehood.parsed import assemble
 from fumehood.pdp import sources
 from fumehood.pdp.gate import inspect
 from fumehood.pdp.gate.context import Context
@@ -218,3 +219,20 @@ def test_any_policy_that_loads_can_be_checked_and_the_lines_behind_its_answers_f
         shown = {one.rule for one in DecidingLines(verdict).behind(document, answer)}
         assert set(answer.rules) <= shown
     assert judged > 15
+
+
+@pytest.mark.parametrize(("kind", "module"), [("shell", "tree_sitter_bash"), ("sql", "sqlglot")])
+def test_parser_that_is_not_installed_is_told_of_where_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, module: str
+) -> None:
+    text = HEAD + f'permit if {{\n\tcall.tool == "pay"\n\tcall.{kind}("/to").parsed\n}}\n'
+    other = HEAD.replace("policies.x", "policies.y") + 'permit if call.path("/to") == "/srv/a"\n'
+    where = str(tmp_path)
+    (tmp_path / "x.rego").write_text(text)
+    (tmp_path / "y.rego").write_text(other)
+    assert [f for f in check_policies([where]).findings if f.code == "missing-parser"] == []
+    monkeypatch.setattr(assemble, "find_spec", lambda name: None if name == module else name)
+    (found,) = [f for f in check_policies([where]).findings if f.code == "missing-parser"]
+    assert (found.severity, found.problem.line, found.problem.column) == ("warning", 11, 2)
+    assert f"call.{kind}" in found.problem.message
+    assert "pip install 'fumehood[parsers]'" in found.problem.remedy

@@ -19,6 +19,7 @@ from fumehood.workbench.lint.bounds import check_bounds
 from fumehood.workbench.lint.findings import Finding, error, warning
 from fumehood.workbench.lint.metadata import check_metadata
 from fumehood.workbench.lint.names import check_names_in_use
+from fumehood.workbench.lint.parsers import check_parsers
 from fumehood.workbench.lint.texts import check_raw_texts
 from fumehood.workbench.lint.unfinished import check_unfinished
 from fumehood.workbench.opa import OpaBinary, find_opa
@@ -79,6 +80,7 @@ def _ours(
         *check_bounds(context, tools),
         *check_metadata(context),
         *check_names_in_use(context, tests),
+        *check_parsers(context),
         *check_raw_texts(context),
     ]
 
