@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from fumehood import Denied, Guard
 from fumehood.cli.root import root
-from fumehood.errors import BindError, ConfigError
+from fumehood.errors import BindError
 from fumehood.workbench.call_input import document_from
 
 LARGE = '{"tool": "issue_refund", "args": {"order_id": "A-1", "amount_usd": 5000}}'
@@ -124,7 +124,8 @@ def test_call_that_is_not_understood_says_where(given: str, words: str) -> None:
 
 
 def test_policies_that_cannot_be_used_are_refused() -> None:
-    assert isinstance(run("eval", "no-such-pack", given=LARGE).exception, ConfigError)
+    said = run("eval", "no-such-pack", given=LARGE)
+    assert said.exit_code == 2 and "there is no pack" in said.stderr
 
 
 def test_call_and_input_exclude_each_other(ledger: str, tmp_path: Path) -> None:

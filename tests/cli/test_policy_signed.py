@@ -110,3 +110,23 @@ def test_signed_archive_is_explained_with_its_key(
     assert (said.code, json.loads(said.out)["decision"]["effect"]) == (0, "permit")
     assert fumehood("policy", "eval", packed, "-i", call, *trusted[:2]).code == 3
     assert fumehood("policy", "check", packed, *trusted).code == 0
+
+
+def test_each_verb_says_in_one_shape_why_policies_cannot_be_used(
+    fumehood: Shell, tmp_path: Path, ledger: str, call: str
+) -> None:
+    refused = folder(tmp_path / "refused", policy="package policies.pay\n\npermit := 1\n")
+    for verb, more in each_verb(ledger, call).items():
+        said = fumehood("policy", verb, refused, *more, "--json")
+        found = json.loads(said.out)
+        assert (said.code, found["ok"]) == (3, False), (verb, said)
+        assert found["problems"][0]["line"] == 3, verb
+        for source in ("./nowhere", "no_such_pack"):
+            said = fumehood("policy", verb, source, *more, "--json")
+            assert (said.code, json.loads(said.out)["ok"]) == (2, False), (verb, said)
+
+
+def test_threshold_is_not_reached_where_there_are_no_tests(fumehood: Shell, tmp_path: Path) -> None:
+    where = folder(tmp_path / "policies", cases="")
+    assert fumehood("policy", "test", where).code == 0
+    assert fumehood("policy", "test", where, "--threshold", "1").code == 1

@@ -10,6 +10,7 @@ import click
 
 from fumehood.cli.output import echo_json, json_option, print_table
 from fumehood.cli.policy_keys import signed_option
+from fumehood.cli.policy_output import refusing
 from fumehood.cli.policy_sources import sources_argument
 from fumehood.display import inert
 
@@ -61,8 +62,8 @@ def bench(
     A call for which the policies take longer than the guard waits is asked three times, and not in a thread.
 
     Exit code: 0 measured, 1 the policies take too long for a call, or crash the engine, 2 a call is not
-    understood or none is given, 3 the policies or the server cannot be used, 4 no worker can be confined
-    here.
+    understood or none is given, or no such source, 3 the policies or the server cannot be used, 4 no worker
+    can be confined here.
     """
     from fumehood.pdp import load_bundle
     from fumehood.workbench.bench import ENDED, calls_in, rows_of
@@ -70,14 +71,14 @@ def bench(
     from fumehood.workbench.loading import tools_of
 
     given = sources or ("./policies",)
-    cases = (
-        [case for path in inputs for case in calls_in(path, tools_of(given, signed_by))]
-        if inputs
-        else rows_of(given, signed_by)
-    )
+    with refusing(as_json=as_json):
+        bundle = load_bundle(given, signed_by=signed_by)
+        tools = tools_of(given, signed_by) if inputs else ()
+        cases = [case for path in inputs for case in calls_in(path, tools)]
+        if not inputs:
+            cases = rows_of(given, signed_by)
     if not cases:
         raise click.UsageError("no calls to decide; name a file with -i, or write a case table")
-    bundle = load_bundle(given, signed_by=signed_by)
     rows = list(run(bundle, cases, count=count, url=url))
     if as_json:
         echo_json({"revision": bundle.revision, "timings": [dataclasses.asdict(row) for row in rows]})

@@ -12,6 +12,7 @@ import click
 from fumehood.cli.failures import UnknownIdError, known_ids
 from fumehood.cli.output import each_event, echo_json, json_option, ledger_option, open_existing
 from fumehood.cli.policy_keys import signed_option
+from fumehood.cli.policy_output import refusing
 from fumehood.cli.policy_sources import sources_argument
 from fumehood.display import inert
 
@@ -65,8 +66,8 @@ def evaluate(
     The call is JSON: {"tool": …, "args": {…}}, with "origins": {POINTER: ORIGIN} and any part of "subject",
     "action", "resource" and "context" where it matters. What is left out is filled in.
 
-    Exit code: 0 permitted (at once or after a person agrees), 1 denied, 2 the call is not understood,
-    3 the policies cannot be used, 5 the ledger cannot be used.
+    Exit code: 0 permitted (at once or after a person agrees), 1 denied, 2 the call is not understood, or no
+    such source, 3 the policies cannot be used, 5 the ledger cannot be used.
     """
     from fumehood.errors import PdpError
     from fumehood.workbench.explain import Explainer
@@ -74,8 +75,9 @@ def evaluate(
     from fumehood.workbench.loading import tools_of
 
     policies = sources or ("./policies",)
-    document = _document(given, call, ledger, tools_of(policies, signed_by) if call is None else ())
-    explainer = Explainer(policies, signed_by=signed_by)
+    with refusing(as_json=as_json):
+        document = _document(given, call, ledger, tools_of(policies, signed_by) if call is None else ())
+        explainer = Explainer(policies, signed_by=signed_by)
     try:
         decision, error = explainer.decide(document), ""
     except PdpError as problem:
@@ -105,16 +107,18 @@ def explain(
 
     The call is given as to `fumehood policy eval`.
 
-    Exit code: 0 explained, 2 the call is not understood, 3 the policies cannot be used, 5 the ledger cannot
-    be used.
+    Exit code: 0 explained, 2 the call is not understood, or no such source, 3 the policies cannot be used, 5
+    the ledger cannot be used.
     """
     from fumehood.workbench.explain import Explainer
     from fumehood.workbench.explain_text import as_dict, explanation_lines
     from fumehood.workbench.loading import tools_of
 
     policies = sources or ("./policies",)
-    document = _document(given, call, ledger, tools_of(policies, signed_by) if call is None else ())
-    found = Explainer(policies, signed_by=signed_by).explain(document)
+    with refusing(as_json=as_json):
+        document = _document(given, call, ledger, tools_of(policies, signed_by) if call is None else ())
+        explainer = Explainer(policies, signed_by=signed_by)
+    found = explainer.explain(document)
     if as_json:
         echo_json(as_dict(found))
     else:

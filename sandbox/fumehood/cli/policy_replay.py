@@ -8,6 +8,7 @@ import click
 
 from fumehood.cli.output import describe_ledger, echo_json, ledger_option, open_existing
 from fumehood.cli.policy_keys import signed_option
+from fumehood.cli.policy_output import refusing
 from fumehood.cli.policy_sources import sources_argument
 from fumehood.display import inert
 
@@ -67,8 +68,8 @@ def replay(
     The time is the recorded one. Calls before they ran are decided; what rules about results would say is
     not replayed, as results are not recorded whole.
 
-    Exit code: 0 nothing that was denied or asked would be permitted, 1 something would (see --fail-on), 3 the
-    policies cannot be used, 5 the ledger cannot be used.
+    Exit code: 0 nothing that was denied or asked would be permitted, 1 something would (see --fail-on), 2 no
+    such source, 3 the policies cannot be used, 5 the ledger cannot be used.
     """
     from fumehood.workbench.replay_run import Wanted
     from fumehood.workbench.replay_run import replay as run
@@ -78,9 +79,10 @@ def replay(
     if form == "text":
         click.echo(describe_ledger(book), err=True)
     wanted = Wanted(book.path, session, agent)
-    found = run(
-        sources or ("./policies",), wanted, processes=processes, examples=examples, signed_by=signed_by
-    )
+    with refusing(as_json=form == "json"):
+        found = run(
+            sources or ("./policies",), wanted, processes=processes, examples=examples, signed_by=signed_by
+        )
     _print(found, form)
     if _is_failure(found, fail_on):
         click.get_current_context().exit(_FAILED)

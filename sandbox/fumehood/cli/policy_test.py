@@ -112,8 +112,10 @@ def _print(report: Report, shape: str, *, verbose: bool) -> None:
 
 
 def _exit_code(report: Report, threshold: float | None, *, is_narrowed: bool, fail_on_empty: bool) -> int:
-    if not report.results:
-        return USAGE if is_narrowed else FAILED if fail_on_empty else 0
+    if not report.results and is_narrowed:
+        return USAGE
+    if not report.results and fail_on_empty:
+        return FAILED
     if threshold is not None and report.coverage and report.coverage.percent < threshold:
         say(f"coverage is {report.coverage.percent:.2f}%, less than {threshold:.2f}%", err=True)
         return FAILED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from fumehood.canonical import JSON
@@ -61,10 +62,11 @@ class EmbeddedJudge:
         instead: Mapping[str, str] | None = None,
     ) -> None:
         """*instead*: other texts for some files, by path."""
-        files, self._index = _files(verdict, instead or {})
+        self._files, self._index = _files(verdict, instead or {})
+        self._data = json.dumps(verdict.data)
         self._late = 0
         try:
-            self._engine = loaded_engine(files, json.dumps(verdict.data), owner=self, covers=covers)
+            self._engine = loaded_engine(self._files, self._data, owner=self, covers=covers)
         except EngineError as error:
             raise ConfigError(f"the policy engine refuses the policies: {error}") from error
 
@@ -74,6 +76,18 @@ class EmbeddedJudge:
     def coverage(self) -> str:
         """As `Engine.coverage`."""
         return self._engine.coverage()
+
+    def lines(self, modules: Sequence[Module]) -> str:
+        """The report of a run that asked something of each file: else regorus names no line of it."""
+        engine = loaded_engine(self._files, self._data, owner=self, covers=True)
+        for module in modules:
+            asked = next((r.name for r in module.rules if r.shape != "function" and not r.args), None)
+            if asked is not None:
+                with suppress(PdpError):
+                    engine.query(f"data.{module.name}.{asked}", "{}")
+        said = engine.coverage()
+        engine.close()
+        return said
 
     def late_rule(self, document: Document, names: Iterable[str]) -> str:
         """The first of these rules (full names) that alone takes too long, "" for none."""

@@ -114,7 +114,8 @@ class _Run:
         if self._suite is None or self._embedded is None or not self._suite.covers:
             return None
         reports = [self._suite.coverage(), self._embedded.coverage()]
-        return coverage_of(reports, [module.file.path for module in self._verdict.modules])
+        modules = self._verdict.modules
+        return coverage_of(reports, modules, known=self._embedded.lines(modules))
 
     def _rego_tests(self) -> list[TestResult]:
         here = self._suite.run(self._wanted) if self._suite else []

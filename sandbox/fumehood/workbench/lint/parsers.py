@@ -13,9 +13,7 @@ from fumehood.workbench.lint.findings import Finding, warning
 
 __all__ = ["check_parsers"]
 
-_REMEDY = (
-    "pip install 'fumehood[parsers]', here and where the agent runs: without it nothing parses."
-)
+_REMEDY = "pip install 'fumehood[parsers]', here and where the agent runs: without it nothing parses."
 
 
 def check_parsers(context: Context) -> Iterator[Finding]:
