@@ -46,11 +46,12 @@ def pointer_of(path: Path) -> str:
     return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in path)
 
 
-def missing_in(document: JSON, *, is_marked: bool = True) -> frozenset[Path]:
+def missing_in(document: JSON, *, is_marked: bool = True, with_forms: bool = True) -> frozenset[Path]:
     """Where a recorded policy input is not what was decided on: redacted, or not recorded (of the parsed
     arguments a guard only works out those that its rules read).
 
-    *is_marked* False: nothing in it is redacted, as its text does not hold the mark.
+    *is_marked* False: nothing in it is redacted, as its text does not hold the mark. *with_forms* False: no
+    rule reads a parsed argument, so that it does not matter which of them are missing.
     """
     found = set(_marked(document, ())) if is_marked else set()
     whole = document if isinstance(document, dict) else {}
@@ -59,7 +60,7 @@ def missing_in(document: JSON, *, is_marked: bool = True) -> frozenset[Path]:
         there = context if isinstance(context, dict) else {}
         found |= {("context", part) for part in _PARTS if part not in there}
         forms = there.get("normalised")
-        if isinstance(forms, dict):
+        if with_forms and isinstance(forms, dict):
             found |= {("context", "normalised", *keys) for keys in unrecorded(_args(action), forms)}
     return frozenset(found)
 
@@ -87,16 +88,21 @@ class Reads:
     def __init__(self, modules: Sequence[Module]) -> None:
         self._context = Context(tuple(modules), {})
         self._rules: dict[tuple[str, str], frozenset[Path]] = {}
+        self.paths = lru_cache(maxsize=4096)(self._paths)
         self.may_matter = lru_cache(maxsize=4096)(self._may_matter)
 
     def _may_matter(self, phase: Phase, tool: str, missing: frozenset[Path]) -> frozenset[Path]:
         """Those of *missing* that a decision about *tool* may hang on."""
+        return touched(self.paths(phase, tool), missing)
+
+    def _paths(self, phase: Phase, tool: str) -> frozenset[Path]:
+        """All that a decision about *tool* may hang on."""
         read: set[Path] = set()
         for name, package in self._context.packages.items():
             for rule in PHASES[phase.value]:
                 for module, defined in package.rules.get(rule, ()):
                     read |= self.definition(name, module, defined, tool)
-        return touched(read, missing)
+        return frozenset(read)
 
     def definition(
         self, package: str, module: Module, rule: Rule, tool: str | None = None

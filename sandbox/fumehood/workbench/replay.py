@@ -9,6 +9,7 @@ and not by the policies, and what was stopped by an operator was never up to the
 from __future__ import annotations
 
 import json
+import marshal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,12 +22,15 @@ from fumehood.ledger import Event, names
 from fumehood.ledger.rows import decision_json
 from fumehood.model import Decision, Effect, Pdp, Phase, PolicyInput, Reason, understood
 from fumehood.redaction import MARK
+from fumehood.workbench.projection import Kept, Projection, is_plain
 from fumehood.workbench.reads import Path, Reads, missing_in, pointer_of
 
 __all__ = ["Answer", "Change", "Difference", "Level", "Replayer", "answer_of", "compare"]
 
 _MARK = MARK.encode()
 _LIMIT, _STOP = "limit_exceeded", "stopped"
+_SAID = (names.EFFECT, names.REASONS, names.OBLIGATIONS, names.RULES, names.POLICY_REVISION)
+_KEPT = 20_000  # answers
 
 
 class Level(StrEnum):
@@ -131,11 +135,19 @@ def _answer(decision: Decision) -> Answer:
 
 
 class Replayer:
-    """Decides recorded calls again. For one thread."""
+    """Decides recorded calls again. For one thread.
 
-    def __init__(self, pdp: Pdp, reads: Reads) -> None:
+    An input is decided once: those that differ only in what no rule can read are decided alike
+    (*is_each* True: each is asked about all the same).
+    """
+
+    def __init__(self, pdp: Pdp, reads: Reads, *, is_each: bool = False) -> None:
         self._pdp = pdp
         self._reads = reads
+        self._is_each = is_each
+        self._projection = lru_cache(maxsize=4096)(self._projected)
+        self._before: Kept[Answer] = Kept(_KEPT)
+        self._after: Kept[Answer] = Kept(_KEPT)
 
     def decide(self, event: Event, document: bytes) -> Difference | None:
         """The call of a recorded decision, decided anew; None for a second decision about the same call.
@@ -150,22 +162,45 @@ class Replayer:
             raise LedgerError(text, code="ledger_corrupt") from error
 
     def _difference(self, event: Event, document: bytes) -> Difference | None:
-        said = json.loads(event.attributes)
-        before = answer_of(said.get(names.OBSERVED) or said)
+        before = self._said(json.loads(event.attributes))
         if before.codes == ("decision_changed",):
             return None
         content = json.loads(document)
-        phase = Phase(content["action"]["name"])
-        after = _answer(self._decided(phase, event.tool, document, content))
-        missing = missing_in(content, is_marked=_MARK in document)
-        unknown = self._reads.may_matter(phase, event.tool, missing) if missing else missing
+        asked = PolicyInput(Phase(content["action"]["name"]), event.tool, document)
+        after = self._decided(asked, content)
+        unknown = self._unknown(asked, content)
         change, why = compare(before, after, unknown)
         return Difference(event.seq, event.tool, event.agent, change, before, after, why)
 
-    def _decided(self, phase: Phase, tool: str, document: bytes, content: JSON) -> Decision:
+    def _said(self, attributes: Mapping[str, Any]) -> Answer:
+        """What was decided then; of one that was only observed, what all policies said."""
+        said = attributes.get(names.OBSERVED) or attributes
+        key = marshal.dumps([said[name] for name in _SAID], 2)
+        return self._before.get(key) or self._before.put(key, answer_of(said))
+
+    def _unknown(self, asked: PolicyInput, content: JSON) -> frozenset[Path]:
+        """What is not recorded of *content* and may matter."""
+        projection = self._projection(asked.phase, asked.tool)
+        is_marked, with_forms = _MARK in asked.body, projection.has_forms
+        missing = missing_in(content, is_marked=is_marked, with_forms=with_forms)
+        return self._reads.may_matter(asked.phase, asked.tool, missing) if missing else missing
+
+    def _projected(self, phase: Phase, tool: str) -> Projection:
+        return Projection(self._reads.paths(phase, tool))
+
+    def _decided(self, asked: PolicyInput, content: Any) -> Answer:
+        if self._is_each or content["resource"]["id"] != asked.tool or not is_plain(asked.body, content):
+            return _answer(self._asked(asked, content))
+        key = self._projection(asked.phase, asked.tool).key(content)
+        if key is None:
+            return _answer(self._asked(asked, content))
+        key = asked.phase.value.encode() + key
+        return self._after.get(key) or self._after.put(key, _answer(self._asked(asked, content)))
+
+    def _asked(self, asked: PolicyInput, content: Any) -> Decision:
         """As the flow does: errors are denials, and what cannot be confined is one, too."""
         try:
-            decision = understood(self._pdp.evaluate(PolicyInput(phase, tool, document)))
+            decision = understood(self._pdp.evaluate(asked))
         except PdpError as error:
             revision = self._pdp.facts.revision
             return Decision.deny(error.code, "the policy engine gave no usable answer", revision=revision)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, cast
+from typing import cast
 
 from fumehood.errors import FumehoodError
 from fumehood.ledger import Event, Ledger, open_ledger
@@ -36,6 +36,9 @@ class Wanted:
     ledger: str
     session: str | None = None
     agent: str | None = None
+
+
+_Start = tuple[Bundle, tuple[Module, ...], Wanted, int]  # what a task is made of
 
 
 @dataclass(slots=True)
@@ -85,7 +88,7 @@ class _Tally:
             key, Group(group.change, group.tool, group.before, group.after, group.why)
         )
         known.count += group.count
-        known.seqs = [*known.seqs, *group.seqs][: self.examples]
+        known.seqs = sorted([*known.seqs, *group.seqs])[: self.examples]
 
     def join(self, other: _Tally) -> None:
         self.counts += other.counts
@@ -114,37 +117,32 @@ def replay(
     bundle, modules = load_parsed(given, signed_by=signed_by)
     last = _last(wanted.ledger)
     count = min(8, len(os.sched_getaffinity(0))) if processes is None else processes
+    if last < _WORTH_IT and processes is None:
+        count = 1
+    spans = [(after, min(after + _SPAN, last)) for after in range(0, last, _SPAN)]
     tally = _Tally(examples)
-    if count < 2 or (last < _WORTH_IT and processes is None):
-        task = _Task(bundle, modules, wanted, examples)
-        try:
-            tally.join(task.run(0, last))
-        finally:
-            task.close()
-    else:
-        spans = [(after, min(after + _SPAN, last)) for after in range(0, last, _SPAN)]
-        start = (bundle, modules, wanted, examples)
-        for found in _in_processes(count, start, spans):
-            tally.join(found)
+    for found in _in_processes(count, (bundle, modules, wanted, examples), spans):
+        tally.join(found)
     order = list(Change)
     groups = sorted(tally.groups.values(), key=lambda g: (order.index(g.change), -g.count, g.tool, g.seqs))
     calls = sum(tally.counts.values())
     return Summary(bundle.revision, calls, tally.permitted, tally.counts, groups)
 
 
-def _in_processes(count: int, start: tuple[Any, ...], spans: Sequence[tuple[int, int]]) -> Iterator[_Tally]:
-    """What *count* processes find, each in its share of the *spans*; none outlives this."""
+def _in_processes(count: int, start: _Start, spans: Sequence[tuple[int, int]]) -> Iterator[_Tally]:
+    """What *count* processes find, each in its share of the *spans*. This is one of them, and the last."""
     context = get_context("spawn")
     workers: list[BaseProcess] = []
     ends: list[Connection] = []
     try:
-        for n in range(count):
+        for n in range(1, count):
             mine, theirs = context.Pipe(duplex=False)
             ends.append(mine)
-            begun = context.Process(target=_work, args=(theirs, spans[n::count], *start), daemon=True)
+            begun = context.Process(target=_work, args=(theirs, spans[n::count], start), daemon=True)
             begun.start()
             workers.append(begun)
             theirs.close()
+        yield _found(start, spans[::count])
         for end in ends:
             yield _received(end)
     finally:
@@ -166,20 +164,29 @@ def _received(end: Connection) -> _Tally:
     return cast("_Tally", found)
 
 
-def _work(end: Connection, spans: Sequence[tuple[int, int]], *start: Any) -> None:
-    """One of the processes: sends what it found, or the error that it met."""
+def _work(end: Connection, spans: Sequence[tuple[int, int]], start: _Start) -> None:
+    """One of the other processes: sends what it found, or the error that it met."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for this one
     parent = parent_process()
     try:
-        task = _Task(*start)
-        tally = _Tally(task.examples)
-        for span in spans:
-            tally.join(task.run(*span))
-            if parent is not None and not parent.is_alive():
-                return
-        end.send(tally)
+        end.send(_found(start, spans, lambda: parent is None or parent.is_alive()))
     except FumehoodError as error:
         end.send(error)
+
+
+def _found(
+    start: _Start, spans: Sequence[tuple[int, int]], is_wanted: Callable[[], bool] = lambda: True
+) -> _Tally:
+    """What is found in *spans*, as far as somebody wants to know."""
+    task = _Task(*start)
+    try:
+        tally = _Tally(task.examples)
+        for span in spans:
+            if is_wanted():
+                tally.join(task.run(*span))
+        return tally
+    finally:
+        task.close()
 
 
 def _what(answer: Answer) -> tuple[object, ...]:
