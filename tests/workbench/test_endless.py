@@ -10,6 +10,7 @@ from cli.conftest import Shell, fumehood
 from host import opa_binary, require
 from workbench.tables import failed
 
+from fumehood import Guard
 from fumehood.pdp import rego_tests
 from fumehood.workbench import engines, judge, run_policy_tests
 
@@ -136,3 +137,39 @@ def test_opa_is_not_asked_about_what_the_embedded_engine_could_not_end(policies:
     require("opa")
     report = run_policy_tests([policies], engines="both", opa=opa_binary())
     assert list(failed(report)) == ["x_cases/looping"]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> str:
+    path = tmp_path / "ledger.db"
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "x.rego").write_text(
+        'package policies.x\n\nimport data.fumehood.call\n\npermit if call.tool in {"loop", "read"}\n'
+    )
+    with Guard(str(old), ledger=path, isolation="thread") as guard, guard.session():
+        for n in (100_000, 100_001):
+            guard.call("loop", {"n": n}, run=lambda n: n)
+        guard.call("read", {"n": 1}, run=lambda n: n)
+    return str(path)
+
+
+def test_replay_goes_on_behind_a_call_that_is_never_decided(
+    fumehood: Shell, policies: str, ledger: str
+) -> None:
+    said = fumehood("policy", "replay", policies, "--ledger", ledger, "--json")
+    assert said.code == 0
+    found = json.loads(said.out)
+    assert found["counts"] == {"tightened": 2, "same": 1} | dict.fromkeys(
+        [name for name in found["counts"] if name not in ("tightened", "same")], 0
+    )
+    assert "pdp_timeout" in said.out
+
+
+def test_replay_ends_where_call_after_call_is_never_decided(
+    fumehood: Shell, policies: str, ledger: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "_MOST_ENDED", 2)
+    said = fumehood("policy", "replay", policies, "--ledger", ledger)
+    assert said.code == 3
+    assert "take too long" in said.err and "'loop'" in said.err

@@ -8,12 +8,17 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable
 
+from fumehood.errors import FumehoodError, PdpError
+from fumehood.model import Decision, PolicyFacts, PolicyInput
+from fumehood.pdp import Bundle, open_pdp
 from fumehood.pdp.apart import ApartLimits, EngineApart
 
-__all__ = ["COVERING_S", "DECIDING_S", "loaded_engine"]
+__all__ = ["COVERING_S", "DECIDING_S", "EndedPdp", "loaded_engine"]
 
 DECIDING_S = 0.25  # processor time of one decision, as the guard's worker has it
 COVERING_S = 5.0  # of one whose lines are counted
+_WALL_S = 60.0  # a busy host is no reason to end anything
+_MOST_ENDED = 100
 
 
 def loaded_engine(
@@ -32,3 +37,37 @@ def loaded_engine(
     if covers:
         engine.cover()
     return engine
+
+
+class EndedPdp:
+    """A PDP for many calls: each has the guard's deadline, and not too many may miss it."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._pdp = open_pdp(
+            bundle, isolation="worker", lock_down=None, deadline_s=DECIDING_S, wall_s=_WALL_S
+        )
+        self._ended = 0
+
+    @property
+    def facts(self) -> PolicyFacts:
+        return self._pdp.facts
+
+    def evaluate(self, document: PolicyInput, /) -> Decision:
+        """Decide.
+
+        Raises:
+            PdpError: with a `pdp_*` code.
+            FumehoodError: too many calls had to be ended.
+        """
+        try:
+            return self._pdp.evaluate(document)
+        except PdpError as error:
+            self._ended += error.code in ("pdp_timeout", "pdp_crashed")
+            if self._ended >= _MOST_ENDED:
+                text = f"the policies take too long, or crash the engine, for {self._ended} calls, as of"
+                raise FumehoodError(f"{text} the tool {document.tool!r}: {error}") from error
+            raise
+
+    def close(self) -> None:
+        """End the workers."""
+        self._pdp.close()

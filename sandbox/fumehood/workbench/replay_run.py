@@ -14,10 +14,11 @@ from typing import cast
 
 from fumehood.errors import FumehoodError
 from fumehood.ledger import Event, Ledger, open_ledger
-from fumehood.pdp import Bundle, open_pdp
+from fumehood.pdp import Bundle
 from fumehood.pdp.keys import Keys
 from fumehood.pdp.sources import Source
 from fumehood.pdp.syntax import Module
+from fumehood.workbench.engines import EndedPdp
 from fumehood.workbench.loading import load_parsed
 from fumehood.workbench.reads import Reads
 from fumehood.workbench.replay import Answer, Change, Difference, Replayer
@@ -206,7 +207,8 @@ class _Task:
     """One process's part: an engine and a reader."""
 
     def __init__(self, bundle: Bundle, modules: tuple[Module, ...], wanted: Wanted, examples: int) -> None:
-        self._replayer = Replayer(open_pdp(bundle, isolation="thread"), Reads(modules))
+        self._pdp = EndedPdp(bundle)
+        self._replayer = Replayer(self._pdp, Reads(modules))
         self._wanted, self.examples = wanted, examples
         self._book = open_ledger(wanted.ledger, create=False, readonly=True)
 
@@ -220,8 +222,9 @@ class _Task:
         return tally
 
     def close(self) -> None:
-        """Close the ledger."""
+        """Close the ledger, and end the engine."""
         self._book.close()
+        self._pdp.close()
 
 
 def _decisions(book: Ledger, wanted: Wanted, after: int, until: int) -> Iterator[tuple[Event, bytes]]:
