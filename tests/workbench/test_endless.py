@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -173,3 +176,30 @@ def test_replay_ends_where_call_after_call_is_never_decided(
     said = fumehood("policy", "replay", policies, "--ledger", ledger)
     assert said.code == 3
     assert "take too long" in said.err and "'loop'" in said.err
+
+
+def test_process_that_evaluates_ends_soon_after_its_parent_was_killed(policies: str, tmp_path: Path) -> None:
+    code = (
+        "import sys; from fumehood.workbench.explain import Explainer;"
+        "from fumehood.workbench.call_input import document_from;"
+        "found = Explainer([sys.argv[1]]); print(found._engine._process.process.pid, flush=True);"
+        "found.decide(document_from({'tool': 'loop', 'args': {'n': 100000}}))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, policies], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    with parent.stdout:
+        parent.kill()
+        parent.wait()
+    until = time.monotonic() + 20
+    while (state := _state(child)) not in ("", "Z") and time.monotonic() < until:
+        time.sleep(0.02)
+    assert state in ("", "Z")
+
+
+def _state(pid: int) -> str:
+    """The state of a process as /proc says it, "" if there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""

@@ -177,7 +177,8 @@ class EngineApart:
             greeting = {
                 "path": [entry for entry in sys.path if entry],
                 "memory_bytes": self._limits.memory_bytes,
-                "cpu_s": int(max(self._limits.cpu_s, self._limits.load_s)) + 2,
+                "cpu_s": int(self._limits.cpu_s) + 2,
+                "load_s": int(self._limits.load_s) + 2,
             }
             try:
                 self._process = _Process(marshal.dumps(greeting))

@@ -5,7 +5,7 @@ Started as a script (`python -I -S apart_child.py FD`) with an empty environment
 else, because this costs more than what it is asked for. Each message has its length(4) before it. What is
 asked is marshalled; an answer is a status(1) and a text:
 
-    greeting   {path, memory_bytes, cpu_s}
+    greeting   {path, memory_bytes, cpu_s, load_s}
     asked      {do: "load", files, data, lengths}                     → an empty value, or an error
                {do: "each", documents, asked: [(how, text, place)]}   → an answer for each, as they come
                {do: "prints" | "cover" | "coverage"}                  → a value, of the first as JSON
@@ -103,7 +103,7 @@ def main(link: int) -> None:
     while True:
         asked = asked_next(link)
         try:
-            limit_cpu(greeting["cpu_s"])
+            limit_cpu(greeting["load_s" if asked["do"] == "load" else "cpu_s"])
             if asked["do"] == "load":
                 engine, said = loaded(asked)
                 answer(link, *said)

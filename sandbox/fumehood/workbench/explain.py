@@ -124,8 +124,18 @@ class Explainer:
             if rule in rules
             for definition in self._rule(package, rule, rules[rule])
         ]
-        pointers = tuple(sorted(map(pointer_of, missing)))
+        pointers = tuple(sorted(map(pointer_of, touched(self._read(phase), missing))))
         return Explanation(decision, error, tuple(found), pointers)
+
+    def _read(self, phase: Phase) -> frozenset[Path]:
+        """All that a rule of the phase may read."""
+        return frozenset(
+            path
+            for package, rules in self._probes.items()
+            for rule in PHASES[phase.value]
+            for probe in rules.get(rule, ())
+            for path in self._reads.definition(package, probe.module, probe.rule)
+        )
 
     # --- rules ---
 
