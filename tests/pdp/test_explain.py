@@ -341,7 +341,8 @@ def test_rule_that_ended_before_the_condition_named_would_fire(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("condition", "missing"), [("call.args.n == 1", ()), ('call.path("/n") == "/a"', ("/n",))]
+    ("condition", "missing"),
+    [("call.args.n == 1", ()), ('call.path("/n") == "/a"', ("/context/normalised",))],
 )
 def test_what_was_not_recorded_is_spoken_of_where_a_rule_reads_it(
     tmp_path: Path, condition: str, missing: tuple[str, ...]
