@@ -55,6 +55,16 @@ def test_new_refuses_what_it_cannot_do_and_writes_nothing(tmp_path: Path) -> Non
     assert json.loads(said.output)["files"][0] == "mine.rego"
 
 
+def test_what_a_module_of_tools_prints_is_not_in_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "noisy_tools.py").write_text("print('noise')\n\n\ndef pay(amount: int) -> None: ...\n")
+    monkeypatch.chdir(tmp_path)
+    said = run("new", tmp_path / "a", "--tools", "noisy_tools:pay", "--json")
+    assert json.loads(said.stdout)["ok"] is True
+    assert "noise" in said.stderr
+
+
 # --- check ---
 
 

@@ -16,6 +16,7 @@ from fumehood.pdp.syntax import Module, module_of
 from fumehood.workbench.cases import cases_of
 from fumehood.workbench.lint.arguments import check_arguments
 from fumehood.workbench.lint.bounds import check_bounds
+from fumehood.workbench.lint.fields import check_fields
 from fumehood.workbench.lint.findings import Finding, error, warning
 from fumehood.workbench.lint.metadata import check_metadata
 from fumehood.workbench.lint.names import check_names_in_use
@@ -78,6 +79,7 @@ def _ours(
     return [
         *check_arguments(context, tools, own),
         *check_bounds(context, tools),
+        *check_fields(context),
         *check_metadata(context),
         *check_names_in_use(context, tests),
         *check_parsers(context),
@@ -97,7 +99,8 @@ def _own(read: sources.Files) -> frozenset[str]:
 
 def _by_opa(binary: OpaBinary, known: Sequence[Finding]) -> list[Finding]:
     """What OPA refuses is an error; what only its strict mode refuses is style, unless we have said it."""
-    hard = binary.check(is_strict=False)
+    fields = {finding.problem[:3] for finding in known if finding.code == "unknown-field"}
+    hard = [problem for problem in binary.check(is_strict=False) if problem[:3] not in fields]
     said = {(finding.problem.file, finding.problem.line) for finding in known}
     strict = [p for p in binary.check(is_strict=True) if p not in hard and (p.file, p.line) not in said]
     return [*(error("opa", p) for p in hard), *map(_style, strict)]
