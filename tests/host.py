@@ -33,6 +33,12 @@ def _has_landlock() -> bool:
     return int(ctypes.CDLL(None, use_errno=True).syscall(444, 0, 0, 1)) >= 1
 
 
+def _waits_killably() -> bool:
+    """A caller whose call is held can be made deaf to signals: since Linux 5.19."""
+    major, minor = (int(part) for part in os.uname().release.split(".")[:2])
+    return (major, minor) >= (5, 19)
+
+
 def _has_cpython_tests() -> bool:
     from compat.suites import suites
 
@@ -44,6 +50,7 @@ PARTS = {
     "tmux": lambda: shutil.which("tmux") is not None,
     "userns": _has_userns,
     "landlock": _has_landlock,
+    "killable-notify": _waits_killably,
     "root": lambda: os.getuid() == 0,
     "cpython-tests": _has_cpython_tests,
     "system-python": lambda: Path("/usr/bin/python3").exists(),

@@ -248,6 +248,7 @@ def test_what_a_killed_template_has_used_up_is_not_what_the_host_refuses(layer: 
     record._has_inputs, record._began = False, 0.0
     jail: Any = SimpleNamespace(error={"layer": layer, "error": "move_mount"}, streams=(), is_ready=True)
     jail.observer, jail.active, jail.status, jail.unopened = None, [], None, 0
+    jail.farewell = None
     jail.streams = (SimpleNamespace(kept=b""), SimpleNamespace(kept=b""))
     record._jail = jail
     record.conclude()

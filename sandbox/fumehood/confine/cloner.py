@@ -67,7 +67,8 @@ class Cloner:
         try:
             self._serve()
         except BaseException as error:  # noqa: BLE001 — see above; the clone that this may be ends as well
-            if self._world.own and _has_ended(self._ends.init.descriptor):
+            is_gone = isinstance(error, Refused) and error.errno == errno.ESRCH
+            if self._world.own and (is_gone or _has_ended(self._ends.init.descriptor)):
                 os._exit(ENDED_BEFORE_RUNNING)  # somebody killed it: no fault of the host's, and told as that
             its = self._ends.channel.descriptor
             give_up(self._channel if its < 0 else its, error)

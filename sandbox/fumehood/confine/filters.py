@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 #: The number under which a program's own executable is open for the one exec that `once` allows. It lies
 #: above the hard limit on open files, so that nothing inside can ever put another file there.
 EXEC_ONCE_FD: Final = syscalls.EXEC_ONCE_FD
+FAREWELL: Final = syscalls.FAREWELL
 
 _ALL32: Final = 0xFFFFFFFF
 _ALL64: Final = 0xFFFFFFFFFFFFFFFF
@@ -329,6 +330,11 @@ def _pdp_rules() -> tuple[Rule, ...]:
 def rules(spec: FilterSpec) -> tuple[Rule, ...]:
     """The whole allow-list of *spec*; a call that matches no rule answers ENOSYS."""
     return _pdp_rules() if spec.kind == "pdp" else _job_rules(spec)
+
+
+def farewell_rules() -> tuple[Rule, ...]:
+    """A second filter: everything passes but the call with which code of ours ends a job's source."""
+    return (Rule("exit_group", Answer.NOTIFY, (Match(1, FAREWELL, _ALL64),)),)
 
 
 def observed_rules(spec: FilterSpec) -> tuple[Rule, ...]:

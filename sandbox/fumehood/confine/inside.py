@@ -25,6 +25,10 @@ from fumehood.confine.setup import ENDED_BEFORE_RUNNING, Act, give_up, last_word
 
 _SOURCE_FD: Final = 3
 _MOST_SENT: Final = 3  # standard input, the source, and a message that is too long to be inline
+#: Orders that are read once before those of the job come, so that the pages are there: see `pyjob`.
+_EXAMPLE: Final = wire.encode(
+    {"argv": None, "source": "1", "args": [], "env": [], "input": False, "artifacts": False}
+)
 
 
 def source_job(plan: Plan, ends: Ends, act: Act) -> Callable[[], NoReturn]:
@@ -44,23 +48,32 @@ def source_job(plan: Plan, ends: Ends, act: Act) -> Callable[[], NoReturn]:
     calls.add("supervisor", "setsid")  # it knows by now who this is
     calls.add("supervisor", "dup3", stdin, 0, 0)
     calls.add("supervisor", "close_range", first, 0xFFFF_FFFF, 0)
-    take, begin, read = calls.prepared(0, taken), calls.prepared(taken), letter.reader(length)
-    taken_at, begun_at = calls.place(taken), calls.place(len(calls.steps))
-    put_stdin, scan, exit_ = stdin.writer(), wire.decoded, os._exit
+    begun, status = len(calls.steps), calls.cell()
+    calls.add("supervisor", "exit_group", status, syscalls.FAREWELL)  # and whoever hears that knows it is us
+    take, begin, leave = calls.prepared(0, taken), calls.prepared(taken, begun), calls.prepared(begun)
+    taken_at, begun_at, read = calls.place(taken), calls.place(begun), letter.reader(length)
+    put_stdin, put_status, scan, exit_ = stdin.writer(), status.writer(), wire.decoded, os._exit
+
+    def orders() -> tuple[dict[str, Any], list[int], bool]:
+        body, fds = read()
+        if body[:1] == b"{":
+            fields = scan(body.decode(), 0)[0]
+        else:
+            fields, fds = _long(body, fds)
+        put_stdin(fds[0])
+        is_plain = not (fields["artifacts"] or fields["args"] or fields["env"] or fields["input"])
+        return fields, fds, is_plain
+
+    letter.pretend(_EXAMPLE, length)
 
     def become() -> NoReturn:
         try:
             rehearse()
+            orders()
             place = take()
             if place != taken_at:
                 calls.step(place)
-            body, fds = read()
-            if body[:1] == b"{":
-                fields = scan(body.decode(), 0)[0]
-            else:
-                fields, fds = _long(body, fds)
-            put_stdin(fds[0])
-            is_plain = not (fields["artifacts"] or fields["args"] or fields["env"] or fields["input"])
+            fields, fds, is_plain = orders()
             if len(fds) > 1:
                 os.dup2(fds[1], _SOURCE_FD)  # none of ours is below 4: those numbers are never free
                 first.set(_SOURCE_FD + 1)
@@ -75,7 +88,10 @@ def source_job(plan: Plan, ends: Ends, act: Act) -> Callable[[], NoReturn]:
             if not is_plain:
                 pyjob.set_up(fields["args"], fields["env"], has_input=fields["input"])
             text = fields["source"]
-            exit_(run(pyjob.read(_SOURCE_FD) if text is None else text.encode()))
+            code = run(pyjob.read(_SOURCE_FD) if text is None else text.encode())
+            put_status(code)
+            leave()
+            exit_(code)  # nobody is there to hear it
         finally:
             exit_(ENDED_BEFORE_RUNNING)
 

@@ -28,7 +28,7 @@ from fumehood.confine import landlock, procs, program, rootfs, syscalls, wire
 from fumehood.confine.letter import Ends, Letter
 from fumehood.confine.plan import INSIDE_ID, Plan
 from fumehood.confine.program import Start
-from fumehood.confine.sequence import UNLESS_ZERO, Cell, Sequence, Stop, may_share_memory
+from fumehood.confine.sequence import NEVER, UNLESS_ZERO, Cell, Sequence, Stop, may_share_memory
 from fumehood.confine.setup import Refused, World, bounded, layer
 
 _SHARED: Final = syscalls.CLONE_PARENT | syscalls.CLONE_VM | syscalls.CLONE_VFORK | signal.SIGCHLD
@@ -248,10 +248,23 @@ class Making:
             calls.add(
                 "observe", "seccomp", _SET_FILTER, flag, self._program_of(setup.observer), into=listener
             )
+        if setup.farewell:
+            self._let_its_end_be_heard()
         calls.add("seccomp", "seccomp", _SET_FILTER, 0, self._program_of(setup.program))
         letter.send(calls, self._ends.channel)
         if setup.observer:
             calls.add("supervisor", "close", listener)
+
+    def _let_its_end_be_heard(self) -> None:
+        """No layer: where the kernel is too old for it, or a sandbox around us has a listener of its own, the
+        end of the process is what the supervisor hears."""
+        calls = self._calls
+        flags = syscalls.SECCOMP_FILTER_FLAG_NEW_LISTENER | syscalls.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+        letter = Letter(calls, body=wire.encode({"farewell": True}), descriptors=1)
+        listener, code = letter.descriptor(0), self._program_of(self._world.setup.farewell)
+        calls.add("supervisor", "seccomp", _SET_FILTER, flags, code, into=listener, stop=NEVER)
+        letter.send(calls, self._ends.channel, stop=NEVER)
+        calls.add("supervisor", "close", listener, stop=NEVER)
 
     def _program_of(self, code: bytes) -> int:
         """The address of a BPF program as the kernel takes it."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from fumehood.confine import folders, messages, procs, sequence, wire
+from fumehood.confine.listener import Farewell
 from fumehood.confine.observe import Observer
 from fumehood.confine.setup import ENDED_BEFORE_RUNNING
 
@@ -105,6 +106,7 @@ class Jail:
         self.error: dict[str, Any] | None = None
         self.folder = -1  # its working folder, where artifacts are wanted
         self.observer: Observer | None = None
+        self.farewell: Farewell | None = None
         self.hung_up = False
         self.has_orders = False  # what its program is: it waits for the word to go
         self.unopened = 0  # the errno with which its program could not be opened
@@ -169,6 +171,7 @@ class Jail:
             if init:
                 (self.init_pidfd,) = init
                 self.init = procs.pid_of(self.init_pidfd)
+            self._know()
             if self._is_doomed:
                 self.kill()
         elif "error" in fields:
@@ -177,10 +180,17 @@ class Jail:
             self.unopened = fields["not_started"]
         elif "folder" in fields:
             (self.folder,) = fds
+        elif "farewell" in fields:
+            (self.farewell,) = map(Farewell, fds)
+            self._know()
         else:
             self.active += fields.get("ready", []) + fields.get("active", [])
             if fds:
                 self.observer = self._observer(fds[0])
+
+    def _know(self) -> None:
+        if self.farewell and self.pid:
+            self.farewell.know(self.pid, self.init)
 
     def _observer(self, fd: int) -> Observer:
         plan = self.plan
@@ -252,6 +262,15 @@ class Jail:
             return False
         return False
 
+    def hear_farewell(self) -> bool:
+        """True if its job has come to its end, and nothing of it will run any more.
+
+        What a job leaves in a folder of the host, and holds locked there, is left when the process is gone.
+        Raises OSError if there is nobody left to hear.
+        """
+        counts = bool(self.job and not self.job.stopped and self.key)
+        return self.farewell is not None and self.farewell.hear(counts=counts)
+
     @property
     def is_empty(self) -> bool:
         """True if nobody is left who could do anything, once the job's process has ended."""
@@ -269,8 +288,8 @@ class Jail:
 
     def watched(self) -> list[int]:
         """Everything of this jail that may be watched."""
-        observer = self.observer.fd if self.observer else -1
-        return [fd for fd in (self.channel.fileno(), self.pidfd, self.init_pidfd, observer) if fd >= 0]
+        listeners = (listener.fd for listener in (self.observer, self.farewell) if listener)
+        return [fd for fd in (self.channel.fileno(), self.pidfd, self.init_pidfd, *listeners) if fd >= 0]
 
     def close(self) -> None:
         """Close and remove everything. The processes are gone."""
@@ -278,6 +297,8 @@ class Jail:
         self.orders.close()
         for stream in self.streams:
             stream.close()
+        if self.farewell:
+            self.farewell.close()
         for fd in (self.pidfd, self.init_pidfd, self.observer.fd if self.observer else -1, self.folder):
             if fd >= 0:
                 os.close(fd)

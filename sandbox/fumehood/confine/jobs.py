@@ -41,7 +41,7 @@ class Job:
 
     def __init__(self, fields: dict[str, Any], fds: list[int]) -> None:
         reply, self._setup_fd, *rest = fds
-        self.reply = socket.socket(fileno=reply)
+        self.reply = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=reply)
         self.template_key: str = fields["template"]
         self.key: str = fields["key"]  # of jails that may be made ahead for it; "" for none
         self.plan: dict[str, Any] | None = fields["plan"]
@@ -259,6 +259,8 @@ class Job:
         if self.stopped:
             return self.stopped, 0
         ending = jail.status
+        if ending is None and jail.farewell and jail.farewell.status is not None:
+            return "exited", jail.farewell.status
         if ending is None:  # somebody else collected it
             return "signal", signal.SIGKILL
         if ending.si_code == os.CLD_EXITED:

@@ -14,21 +14,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import socket
-import struct
 from dataclasses import dataclass, field
 from typing import Final
 
+from fumehood.confine import listener
 from fumehood.confine.outcome import Attempt
 
-_RECV: Final = 0xC0502100
-_SEND: Final = 0xC0182101
-_ID_VALID: Final = 0x40082102
-_CONTINUE: Final = 1
-_NOTIFICATION: Final = struct.Struct("=QIIiIQ6Q")
-_RESPONSE: Final = struct.Struct("=QqiI")
 _MOST_RECORDS: Final = 200
 _PATH_MAX: Final = 4096
 _WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -82,45 +75,15 @@ class Observer:
 
     def handle(self) -> Attempt | None:
         """Answer one held call. Returns the attempt if it is a new one worth telling."""
-        held = self._receive()
+        held = listener.receive(self.fd)
         if held is None:
             return None
-        ticket, pid, number, args = held
-        name = self.calls.get(number, f"call {number}")
-        attempt, code = self._judge(name, pid, args)
-        is_new = self._record(attempt) if attempt and self._is_still_held(ticket) else False
-        self._answer(ticket, code)
+        name = self.calls.get(held.number, f"call {held.number}")
+        attempt, code = self._judge(name, held.thread, held.args)
+        is_there = listener.is_still_held(self.fd, held.ticket)
+        is_new = attempt is not None and is_there and self._record(attempt)
+        listener.answer(self.fd, held.ticket, code)
         return attempt if is_new else None
-
-    def _receive(self) -> tuple[int, int, int, tuple[int, ...]] | None:
-        buffer = bytearray(_NOTIFICATION.size)
-        try:
-            fcntl.ioctl(self.fd, _RECV, buffer, True)
-        except OSError as error:
-            if error.errno in (
-                errno.ENOENT,
-                errno.EINTR,
-                errno.EAGAIN,
-            ):  # it died, or was interrupted, meanwhile
-                return None
-            raise
-        ticket, pid, _, number, _, _, *args = _NOTIFICATION.unpack(buffer)
-        return ticket, pid, number, tuple(args)
-
-    def _is_still_held(self, ticket: int) -> bool:
-        try:
-            fcntl.ioctl(self.fd, _ID_VALID, struct.pack("=Q", ticket))
-        except OSError:
-            return False
-        return True
-
-    def _answer(self, ticket: int, code: int) -> None:
-        answer = _RESPONSE.pack(ticket, 0, -code, 0 if code else _CONTINUE)
-        try:
-            fcntl.ioctl(self.fd, _SEND, answer)
-        except OSError as error:
-            if error.errno != errno.ENOENT:  # it died meanwhile
-                raise
 
     def _record(self, attempt: Attempt) -> bool:
         if attempt in self.seen:

@@ -24,7 +24,7 @@ from fumehood.confine.outcome import TIERS
 from fumehood.confine.plan import Bind, Host, Plan, Workdir
 from fumehood.confine.profile import Profile, checked_path, extend, resolve
 from fumehood.confine.root import barring_folder
-from fumehood.confine.seccomp import compile_filter, compile_observer, observed_numbers
+from fumehood.confine.seccomp import compile_farewell, compile_filter, compile_observer, observed_numbers
 from fumehood.errors import ConfinementError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 #: As root each is a descriptor in the one message to the spawner, which has room for few more.
 _MOST_INLINE: Final = 16_000
+_MOST_TEXTS: Final = 64
 _MOST_MOUNTS: Final = messages.MOST_DESCRIPTORS - 13
 
 
@@ -94,10 +95,13 @@ class Kind:
         self.plan = plans.plan(alone, here(), tier=tier)
         wanted = plans.filter_spec(self.plan, profile=profile, landlock_abi=abi, is_source=is_source)
         observer = compile_observer(wanted)
+        is_heard = is_source and tier == "full" and not observer  # of listeners there can be one
+        farewell = compile_farewell() if is_heard else b""
         setup = {
             "plan": self.plan.to_wire(),
             "program": base64.b64encode(compile_filter(wanted)).decode(),
             "observer": base64.b64encode(observer).decode(),
+            "farewell": base64.b64encode(farewell).decode(),
             "is_source": is_source,
             "keeps_host": keeps_host,
             "calls": observed_numbers() if observer else [],
@@ -106,6 +110,21 @@ class Kind:
         self.key = hashlib.sha256(body).hexdigest()
         self.fd = messages.sealed_memfd(body)
         weakref.finalize(self, os.close, self.fd)
+
+
+_texts: dict[int, tuple[Profile, dict[str, str], str]] = {}
+
+
+def _text(profile: Profile) -> str:
+    """What templates are told apart by. Most calls name a profile that was named before, and of all that it
+    holds only `env` could have changed."""
+    known = _texts.get(id(profile))
+    if known is None or known[0] is not profile or known[1] != profile.env:
+        known = profile, dict(profile.env), profile.model_dump_json(exclude={"read", "write"})
+        if len(_texts) >= _MOST_TEXTS:
+            _texts.clear()
+        _texts[id(profile)] = known
+    return known[2]
 
 
 @lru_cache(maxsize=64)
@@ -124,7 +143,7 @@ def order(spec: Spec, profile: Profile, *, spawner: Spawner, owned: contextlib.E
     workdir, at_end = _workdir(spec, profile, spawner, owned)
     sees_more = bool(workdir or profile.read or profile.write)
     kind = _kind(
-        profile.model_dump_json(exclude={"read", "write"}),
+        _text(profile),
         spec.tier,
         is_source=spec.source is not None,
         keeps_host=sees_more and spec.tier == "full" and os.geteuid() != 0,

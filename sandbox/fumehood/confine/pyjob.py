@@ -21,7 +21,8 @@ from functools import partial
 from typing import Final
 
 _NAME: Final = "<job>"
-_EXAMPLE: Final = b"import sys\nprint(1 + 1)\nfor n in range(2): str(n)"
+#: It leaves no name behind.
+_EXAMPLE: Final = b"import sys\nprint(1 + 1)\nfor n in range(2): str(n)\ndel sys, n"
 #: As the interpreter has them when it starts.
 _HANDLERS: Final = (
     (_signal.SIGCHLD, _signal.SIG_DFL),
@@ -51,22 +52,9 @@ def make_ready() -> tuple[Callable[[], None], Callable[[bytes], int]]:
     sys.argv = ["-c"]
     main = sys.modules["__main__"] = types.ModuleType("__main__")
     main.__dict__["__builtins__"] = __builtins__
-    rehearse = _rehearsal(dict(main.__dict__))
+    rehearse, run = _runner(main.__dict__)
     rehearse()
-    return rehearse, _runner(main.__dict__)
-
-
-def _rehearsal(names: dict[str, object]) -> Callable[[], None]:
-    example, compile_, exec_, flush = _EXAMPLE, compile, exec, sys.stdout.flush
-    seeds = _seeds()
-
-    def rehearse() -> None:
-        for seed in seeds:
-            seed()
-        exec_(compile_(example, "", "exec", 0, True), names)
-        flush()
-
-    return rehearse
+    return rehearse, run
 
 
 def _seeds() -> list[Callable[[], object]]:
@@ -78,28 +66,45 @@ def _seeds() -> list[Callable[[], object]]:
     return [partial(_random.Random.seed, random._inst), *others]
 
 
-def _runner(names: dict[str, object]) -> Callable[[bytes], int]:
-    name, compile_, exec_ = _NAME, compile, exec
+def _runner(names: dict[str, object]) -> tuple[Callable[[], None], Callable[[bytes], int]]:
+    name, example, compile_, exec_ = _NAME, _EXAMPLE, compile, exec
     out, err, run_exit_handlers = sys.stdout.flush, sys.stderr.flush, atexit._run_exitfuncs
     threads, starting, at_their_end = threading._active, threading._limbo, threading._threading_atexits  # type: ignore[attr-defined]
+    seeds = _seeds()
 
-    def run(source: bytes) -> int:
-        code = 0
+    def execute(source: bytes) -> int:
         try:
             exec_(compile_(source, name, "exec", 0, True), names)
         except BaseException as error:  # noqa: BLE001 — the interpreter's own last handler
-            code = _status_after(error)
-        if len(threads) > 1 or starting or at_their_end:
-            threading._shutdown()  # type: ignore[attr-defined]
-        run_exit_handlers()
+            return _status_after(error)
+        return 0
+
+    def has_threads() -> bool:
+        return len(threads) > 1 or bool(starting or at_their_end)
+
+    def flush() -> bool:
         try:
             out()
             err()
         except OSError:
-            return _FLUSH_FAILED
-        return code
+            return False
+        return True
 
-    return run
+    def rehearse() -> None:
+        for seed in seeds:
+            seed()
+        execute(example)
+        has_threads()
+        flush()
+
+    def run(source: bytes) -> int:
+        code = execute(source)
+        if has_threads():
+            threading._shutdown()  # type: ignore[attr-defined]
+        run_exit_handlers()
+        return code if flush() else _FLUSH_FAILED
+
+    return rehearse, run
 
 
 def _status_after(error: BaseException) -> int:

@@ -18,6 +18,7 @@ from fumehood.confine.filters import (
     FilterSpec,
     Match,
     Rule,
+    farewell_rules,
     observed_rules,
     rules,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "Match",
     "Rule",
     "allowed_calls",
+    "compile_farewell",
     "compile_filter",
     "compile_observer",
     "compile_rules",
@@ -84,6 +86,12 @@ def compile_observer(spec: FilterSpec) -> bytes:
     """The BPF program that hands the held calls of *spec* to the supervisor; empty where it holds none."""
     held = observed_rules(spec)
     return compile_rules(held, default=Answer.ALLOW) if held else b""
+
+
+@lru_cache(maxsize=1)
+def compile_farewell() -> bytes:
+    """The BPF program that lets the supervisor hear of the end of a job's source before it is complete."""
+    return compile_rules(farewell_rules(), default=Answer.ALLOW)
 
 
 def observed_numbers() -> tuple[tuple[int, str], ...]:

@@ -68,7 +68,7 @@ class last_words:
 
 
 class Setup(NamedTuple):
-    """What the supervisor sends a template first: the plan that its jails share, and both filters.
+    """What the supervisor sends a template first: the plan that its jails share, and its filters.
 
     With `keeps_host` the host's files stay in reach of the clones, which show some of them to their jobs.
     """
@@ -76,6 +76,7 @@ class Setup(NamedTuple):
     plan: Plan
     program: bytes
     observer: bytes
+    farewell: bytes
     is_source: bool
     keeps_host: bool
 
@@ -90,6 +91,7 @@ class Setup(NamedTuple):
             plan=Plan.from_wire(fields["plan"]),
             program=base64.b64decode(fields["program"]),
             observer=base64.b64decode(fields["observer"]),
+            farewell=base64.b64decode(fields["farewell"]),
             is_source=fields["is_source"],
             keeps_host=fields["keeps_host"],
         )

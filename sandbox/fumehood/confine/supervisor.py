@@ -26,7 +26,7 @@ from fumehood.confine.templates import Templates
 MOST_RUNNING: Final = 64
 _MOST_WAITING: Final = 1024
 _MOST_WARM: Final = 8
-_FILES_OF_A_JOB: Final = 12
+_FILES_OF_A_JOB: Final = 15
 _FILES_OF_OURS: Final = 32
 _FEW_FILES, _MANY_FILES = 1024, 65_536
 _READ_BYTES: Final = 1 << 16
@@ -236,8 +236,9 @@ class Supervisor:
                 self._loop.watch(jail.init_pidfd, partial(self._on_exit_of_init, jail))
             if jail.job:
                 jail.job.give()
-        if jail.observer and not self._loop.watches(jail.observer.fd):
-            self._loop.watch(jail.observer.fd, partial(self._on_held, jail))
+        for listener, heard in ((jail.observer, self._on_held), (jail.farewell, self._on_farewell)):
+            if listener and not self._loop.watches(listener.fd):
+                self._loop.watch(listener.fd, partial(heard, jail))
 
     def _never_made(self, jail: Jail) -> None:
         """Its template has said why, or was killed."""
@@ -259,6 +260,18 @@ class Supervisor:
             return
         if attempt:
             job.tell(attempt)
+
+    def _on_farewell(self, jail: Jail) -> None:
+        """The job's process is at its end: who waits is told, while the kernel takes it apart."""
+        try:
+            is_over = jail.hear_farewell()
+        except OSError:
+            if jail.farewell:
+                self._loop.forget(jail.farewell.fd)
+            return
+        if is_over and jail.job:
+            self._hear(jail)
+            self._conclude(jail, jail.job)  # its process ends by itself; the rest follows when it has
 
     def _on_output(self, job: Job, stream: Keep) -> None:
         if not stream.read(_READ_BYTES):
@@ -333,11 +346,8 @@ class Supervisor:
         """The job and all that it left behind have ended: answer."""
         jail.job = None
         for stream in jail.streams:
-            if stream.fd >= 0:
-                self._loop.forget(stream.fd)
-                while not stream.is_over and stream.read(_READ_BYTES):
-                    pass
-                stream.close()
+            while stream.fd >= 0 and not stream.is_over and stream.read(_READ_BYTES):
+                pass
         if any(stream.is_over for stream in jail.streams):
             job.stopped = job.stopped or "output"
         self._loop.forget(job.reply.fileno())
@@ -347,6 +357,9 @@ class Supervisor:
         else:
             jail.remove_private_folder()
             self._answer(job)
+        for stream in jail.streams:
+            self._loop.forget(stream.fd)
+            stream.close()
         if jail.key and jail.pid and not jail.error:
             self._replace(self._pool.want(jail))
         if self._queue:

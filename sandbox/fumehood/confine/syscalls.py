@@ -78,6 +78,9 @@ SECURE_ALL_LOCKED: Final = 0x2F  # NOROOT, NO_SETUID_FIXUP and both locks, and t
 CAPABILITY_VERSION: Final = 0x20080522
 SECCOMP_SET_MODE_FILTER: Final = 1
 SECCOMP_FILTER_FLAG_NEW_LISTENER: Final = 8
+SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: Final = 0x20
+#: Beside the status of exit_group(2), which ignores it: code of ours ends a job. See `listener.Farewell`.
+FAREWELL: Final = int.from_bytes(b"fumehood", "big")
 
 #: See `seccomp`: known here, to processes that compile no filter.
 EXEC_ONCE_FD: Final = 1023
@@ -107,6 +110,7 @@ _OWN_NUMBERS: Final = {
     "dup3": (292, 24),
     "execve": (59, 221),
     "execveat": (322, 281),
+    "exit_group": (231, 94),
     "getpid": (39, 172),
     "keyctl": (250, 219),
     "mkdirat": (258, 34),

@@ -1,0 +1,130 @@
+"""A seccomp listener: system calls that the kernel holds until they are answered.
+
+Source: seccomp_unotify(2); include/uapi/linux/seccomp.h.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import struct
+from typing import Final, NamedTuple
+
+_RECV: Final = 0xC0502100
+_SEND: Final = 0xC0182101
+_ID_VALID: Final = 0x40082102
+_CONTINUE: Final = 1
+_NOTIFICATION: Final = struct.Struct("=QIIiIQ6Q")
+_RESPONSE: Final = struct.Struct("=QqiI")
+_ENTRIES_OF_A_FOLDER: Final = 2
+_GONE: Final = (errno.ENOENT, errno.EINTR, errno.EAGAIN)  # it died, or was interrupted, meanwhile
+
+
+class Held(NamedTuple):
+    """A call that waits for its answer. `thread` is who made it, as /proc here has it."""
+
+    ticket: int
+    thread: int
+    number: int
+    args: tuple[int, ...]
+
+
+def receive(fd: int) -> Held | None:
+    """The next held call; None if it is no longer there. Raises OSError if nobody is left to make one."""
+    buffer = bytearray(_NOTIFICATION.size)
+    try:
+        fcntl.ioctl(fd, _RECV, buffer, True)
+    except OSError as error:
+        if error.errno in _GONE and not _is_hung_up(fd):
+            return None
+        raise
+    ticket, thread, _, number, _, _, *args = _NOTIFICATION.unpack(buffer)
+    return Held(ticket, thread, number, tuple(args))
+
+
+def _is_hung_up(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, 0)
+    return bool(poll.poll(0))
+
+
+def is_still_held(fd: int, ticket: int) -> bool:
+    """True if nothing has ended or interrupted the call."""
+    try:
+        fcntl.ioctl(fd, _ID_VALID, struct.pack("=Q", ticket))
+    except OSError:
+        return False
+    return True
+
+
+def answer(fd: int, ticket: int, code: int = 0) -> bool:
+    """Let the call fail with errno *code*, or go on with 0. False if it is no longer there."""
+    try:
+        fcntl.ioctl(fd, _SEND, _RESPONSE.pack(ticket, 0, -code, 0 if code else _CONTINUE))
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return False
+    return True
+
+
+class Farewell:
+    """Hears the one call with which a job's process that runs source ends itself, as code of ours makes it.
+
+    From there on, and once it is answered, nothing of that thread ever runs again: the call does not return,
+    and no signal can interrupt it (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV). What is left is for the kernel
+    to take its memory apart, which takes longer than most jobs. Anybody in the jail can make the call; it
+    says of nobody but who makes it.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.status: int | None = None
+        self._pid = 0
+        self._looks: tuple[int, ...] = ()  # into /proc: threads and children of its process, children of init
+
+    def know(self, pid: int, init: int) -> None:
+        """Who it will be about. Where /proc does not say who is below them, no farewell counts."""
+        self._pid = pid
+        with contextlib.suppress(OSError), contextlib.ExitStack() as opened:
+            fds = []
+            for path in (f"{pid}/task", f"{pid}/task/{pid}/children", f"{init}/task/{init}/children"):
+                fds.append(os.open(f"/proc/{path}", os.O_RDONLY | os.O_CLOEXEC))
+                opened.callback(os.close, fds[-1])
+            opened.pop_all()
+            self._looks = tuple(fds)
+
+    def hear(self, *, counts: bool) -> bool:
+        """Answer a held call. True, and `status` is known, if that was the end of all that the job has begun.
+
+        With *counts* false the kernel's later word is waited for, as it is whenever another thread or a
+        process of the job is left.
+        """
+        held = receive(self.fd)
+        if held is None:
+            return False
+        is_last = counts and self._looks and held.thread == self._pid and self._is_alone()
+        if not answer(self.fd, held.ticket) or not is_last:
+            return False
+        self.status = held.args[0] & 0xFF
+        return True
+
+    def _is_alone(self) -> bool:
+        """True if its process has one thread, which is held, and nobody is below it, nor then below init.
+
+        Nobody is left then who could give it a thread or a child; what it has orphaned is below init.
+        """
+        threads, children, orphans = self._looks
+        try:
+            is_single = os.fstat(threads).st_nlink == _ENTRIES_OF_A_FOLDER + 1
+            return is_single and not os.pread(children, 1, 0) and not os.pread(orphans, 1, 0)
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Close once."""
+        for fd in (self.fd, *self._looks):
+            os.close(fd)
