@@ -26,7 +26,8 @@ class _Waiter(Generic[T]):
 
 
 class FairQueue(Generic[T]):
-    """First come, first served. Thread-safe."""
+    """First come, first served; with what was put back last, whose processor's caches still know it.
+    Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -51,7 +52,7 @@ class FairQueue(Generic[T]):
         """
         with self._lock:
             if self._items:  # then nobody waits
-                return self._items.popleft()
+                return self._items.pop()
             waiter: _Waiter[T] = _Waiter()
             self._waiting.append(waiter)
         try:
