@@ -19,7 +19,7 @@ from fumehood.errors import PdpError
 from fumehood.ledger import names
 from fumehood.model import Effect, Pdp, Phase
 from fumehood.observe_mode import Mode
-from fumehood.pdp import load_bundle, open_pdp
+from fumehood.pdp import OpaServer, load_bundle, open_pdp, pack
 from fumehood.pdp.said import answers_of, split_said, spoken
 
 RULES = (
@@ -161,3 +161,18 @@ def test_guard_that_observes_everything_at_a_server_still_confines_and_fails_clo
             with pytest.raises(Denied) as denied:
                 guard.call("look", {"n": 1}, run=lambda n: "done")
             assert denied.value.code == "pdp_unreachable"
+
+
+def test_server_that_loads_a_built_bundle_itself_is_observed_as_well(tmp_path: Path) -> None:
+    require("opa")
+    where = folder_of(tmp_path / "p", shop=SHOP)
+    (tmp_path / "b.tar.gz").write_bytes(pack(load_bundle([where])))
+    with started_opa("127.0.0.1:0", "--bundle", tmp_path / "b.tar.gz") as running:
+        server = OpaServer(running.url, upload=False, wait_s=5)
+        bundle = load_bundle([where], mode=Mode.OBSERVE)
+        pdp = open_pdp(bundle, url=server)
+        decision = pdp.evaluate(asked("pay"))
+        assert decision.is_permit and decision.observed is not None
+        assert decision.observed.reasons[0].text == "never pay"
+        assert decision == open_pdp(bundle, isolation="thread").evaluate(asked("pay"))
+        pdp.close()
