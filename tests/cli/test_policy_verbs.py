@@ -19,7 +19,7 @@ from workbench.tables import CASES, POLICY, folder
 
 from fumehood.cli.policy import policy
 from fumehood.cli.root import root
-from fumehood.workbench.watch import changes
+from fumehood.workbench.watch import changes, folders_of
 
 WRONG = CASES.replace("effect: deny", "effect: ask")
 
@@ -202,6 +202,21 @@ def test_changes_are_seen_once_the_files_are_at_rest(tmp_path: Path) -> None:
 
     seen = [file.read_text() if file.exists() else None for _ in islice(changes([tmp_path], pause=pause), 4)]
     assert seen == [None, "1", "333", "4444"]
+
+
+def test_changes_of_a_bundle_and_of_signatures_are_seen(tmp_path: Path) -> None:
+    bundle, signatures = tmp_path / "b.tar.gz", tmp_path / ".signatures.json"
+    bundle.write_text("")
+    steps = iter([lambda: bundle.write_text("22"), None, lambda: signatures.write_text("1"), None])
+
+    def pause() -> None:
+        if step := next(steps):
+            step()
+
+    each = folders_of([str(bundle), f"{tmp_path}/", "model-file"])
+    assert len(list(islice(changes(each[:1], pause=pause), 2))) == 2
+    assert len(list(islice(changes(each[1:], pause=pause), 2))) == 2
+    assert each[2].is_dir()
 
 
 def test_watching_runs_again_and_ends_at_an_interrupt(tmp_path: Path) -> None:
