@@ -16,6 +16,8 @@ from workbench.tables import failed
 from fumehood import Guard
 from fumehood.pdp import rego_tests
 from fumehood.workbench import engines, judge, run_policy_tests
+from fumehood.workbench.call_input import document_from
+from fumehood.workbench.explain import Explainer
 
 __all__ = ["fumehood"]
 
@@ -203,3 +205,13 @@ def _state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return ""
+
+
+def test_many_rules_take_no_time_from_the_first_decision(tmp_path: Path) -> None:
+    rule = 'permit if {{\n\tcall.tool == "t{n}"\n\tis_number(call.args.n)\n\tcall.args.n > {n}\n}}\n'
+    text = "package policies.x\n\nimport data.fumehood.call\n\n" + "\n".join(
+        rule.format(n=n) for n in range(1000)
+    )
+    (tmp_path / "x.rego").write_text(text)
+    decision = Explainer([str(tmp_path)]).decide(document_from({"tool": "t7", "args": {"n": 8}}))
+    assert decision.is_permit

@@ -14,7 +14,6 @@ asked is marshalled; an answer is a status(1) and a text:
 0 for a value, 1 for an error, 2 for a panic and the end of this process.
 """
 
-import contextlib
 import marshal
 import os
 import resource
@@ -65,9 +64,16 @@ def loaded(asked: dict):  # type: ignore[no-untyped-def, type-arg]
         engine.add_data_json(asked["data"])
     except Exception as error:  # noqa: BLE001 - regorus raises RuntimeError for everything
         return None, (1, str(error))
-    with contextlib.suppress(Exception):  # what is wrong is said where it is asked for
-        engine.eval_query_as_json("true")  # analyses all of them, which is no part of what is asked first
+    analyse(engine)
     return engine, (0, "")
+
+
+def analyse(engine) -> str:  # type: ignore[no-untyped-def]
+    """What takes its time before anything is asked; what is wrong is said again to whoever asks."""
+    try:
+        return engine.eval_query_as_json("true")  # type: ignore[no-any-return]
+    except Exception as error:  # noqa: BLE001 - see above
+        return str(error)
 
 
 def evaluated(engine, asked: dict):  # type: ignore[no-untyped-def, type-arg]
