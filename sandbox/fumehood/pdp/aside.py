@@ -1,7 +1,8 @@
-"""Keeps one processor free for calls while policies are replaced.
+"""Keeps one processor free for calls while workers are started for other policies.
 
-Checking a thousand rules and starting workers for them keeps every processor busy for a moment. A call then
-waits for the ends of time slices, on its way to the worker and back: 4 ms each time, with the usual kernel.
+A process that has just been started is not put aside for one that wakes up, and a call would wait for the end
+of its time slice, on the way to the worker and back: 4 ms each time, with the usual kernel. One that has
+worked for a while is, so that whoever checks the policies may use every processor.
 """
 
 from __future__ import annotations

@@ -26,7 +26,6 @@ from typing import IO
 from fumehood.errors import ConfigError, FumehoodError, PdpError, Problem
 from fumehood.observe_mode import Mode
 from fumehood.pdp.apart import EngineApart
-from fumehood.pdp.aside import put_aside
 from fumehood.pdp.bundle import Bundle, load_bundle
 from fumehood.pdp.keys import BundleKey, Keys
 from fumehood.pdp.sources import PolicyFile
@@ -76,7 +75,6 @@ class Loader:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-            put_aside(self._process.pid)
             self._tell([entry for entry in sys.path if entry])
         except OSError as error:
             raise ConfigError(f"the process that checks policies cannot be started: {error}") from error
