@@ -38,6 +38,7 @@ def test_new_says_what_it_wrote_and_what_comes_next(tmp_path: Path) -> None:
     names = ["refunds.rego", "refunds_test.rego", "refunds_cases.yaml"]
     assert result.output.splitlines()[:3] == [f"{where}/{name}" for name in names]
     assert f"fumehood policy check {where}" in result.output
+    assert "fumehood policy check '" in run("new", tmp_path / "two words").output
     assert run("test", where, "--mutate").exit_code == 0
     refused = run("check", where)
     assert refused.exit_code == 3
