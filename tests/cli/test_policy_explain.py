@@ -153,3 +153,16 @@ def test_fragment_keeps_what_is_given_and_normalises_arguments() -> None:
     assert found["context"]["time"] == "2026-01-01T00:00:00Z"
     assert found["context"]["normalised"]["paths"] == {"/p": "/etc"}
     assert document_from(found) == found
+
+
+def test_obligation_that_nobody_understands_is_a_denial_as_the_guards(tmp_path: Path) -> None:
+    (tmp_path / "x.rego").write_text(
+        'package policies.x\n\nimport data.fumehood.call\n\npermit if call.tool == "t"\n\n'
+        'limit contains {"key": "k", "max": call.arg("n", 1), "per_s": 60} if call.tool == "t"\n'
+    )
+    for n, code, effect in ((-1, 1, "deny"), (1, 0, "permit")):
+        call = json.dumps({"tool": "t", "args": {"n": n}})
+        said = run("eval", f"{tmp_path}/", "--json", given=call)
+        assert (said.exit_code, json.loads(said.stdout)["decision"]["effect"]) == (code, effect)
+        said = run("explain", f"{tmp_path}/", given=call)
+        assert ("unknown_obligation" in said.stdout) is (n == -1)

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from fumehood.canonical import JSON
 from fumehood.errors import ConfigError, PdpError
-from fumehood.model import Pdp, Phase, PolicyInput
+from fumehood.model import Pdp, Phase, PolicyInput, understood
 from fumehood.pdp import Bundle, open_pdp, sources
 from fumehood.pdp.keys import Keys
 from fumehood.pdp.sources import PolicyFile, Source
@@ -126,7 +126,7 @@ def _timed(pdp: Pdp, engine: str, case: Case, count: int) -> Timing:
 
 def _decided(pdp: Pdp, asked: PolicyInput) -> str:
     try:
-        decision = pdp.evaluate(asked)
+        decision = understood(pdp.evaluate(asked))
     except PdpError as error:
         return error.code
     return "ask" if decision.is_permit and decision.approvals else decision.effect.value

@@ -14,7 +14,7 @@ from typing import cast
 
 from fumehood.canonical import JSON
 from fumehood.errors import PdpError
-from fumehood.model import Decision, Phase, PolicyInput
+from fumehood.model import Decision, Phase, PolicyInput, understood
 from fumehood.pdp.answer import decide
 from fumehood.pdp.apart import EngineApart
 from fumehood.pdp.combine import PHASES
@@ -92,7 +92,7 @@ class Explainer:
         return self._bundle.revision
 
     def decide(self, document: JSON) -> Decision:
-        """The decision alone.
+        """The decision alone, as the guard understands it: an obligation that nobody knows is a denial.
 
         Raises:
             PdpError: the policies cannot decide it.
@@ -100,12 +100,13 @@ class Explainer:
         phase, text = _phase(document), _text(document)
         names = self._bundle.index.names
         asked = PolicyInput(phase, _tool(document), text.encode())
-        return decide(
+        decision = decide(
             asked,
             self._bundle.index,
             self._bundle.revision,
             lambda number: self._engine.evaluate(names[number], text),
         )
+        return understood(decision)
 
     def explain(self, document: JSON) -> Explanation:
         """The decision about a whole policy input, and how each rule of its phase came to what it says."""
