@@ -166,3 +166,12 @@ def test_obligation_that_nobody_understands_is_a_denial_as_the_guards(tmp_path: 
         assert (said.exit_code, json.loads(said.stdout)["decision"]["effect"]) == (code, effect)
         said = run("explain", f"{tmp_path}/", given=call)
         assert ("unknown_obligation" in said.stdout) is (n == -1)
+
+
+def test_confinement_is_told_with_what_it_means_in_process(tmp_path: Path) -> None:
+    (tmp_path / "x.rego").write_text(
+        'package policies.x\n\nimport data.fumehood.call\n\npermit if call.tool == "t"\n\n'
+        'confine contains "python-offline" if call.tool == "t"\n'
+    )
+    assert "cannot_confine" in run("eval", f"{tmp_path}/", given='{"tool": "t"}').stdout
+    assert "cannot_confine" not in run("eval", "refund", given='{"tool": "read_ticket"}').stdout

@@ -55,6 +55,8 @@ def decision_lines(decision: Decision | None, error: str = "") -> Iterator[str]:
         said = {k: v for k, v in _said(obligation).items() if k != "rule"}
         rule = getattr(obligation, "rule", None) or ""
         yield f"  {type(obligation).__name__.lower()} {clip(_json(said), _TEXT)}  [{rule}]"
+    if decision.is_permit and decision.confinements:
+        yield "  (a tool that runs in the agent's own process cannot be confined, and is denied: cannot_confine)"
 
 
 def explanation_lines(explanation: Explanation, *, is_verbose: bool = False) -> Iterator[str]:
