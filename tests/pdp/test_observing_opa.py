@@ -56,7 +56,7 @@ def said(pdp: Pdp, *call: object, **more: object) -> object:
 def test_server_and_embedded_engine_observe_alike(mode: Mode, tmp_path: Path, opa_url: str) -> None:
     dice = random.Random(mode.value)
     seen: set[object] = set()
-    for number in range(8):
+    for number in range(5):
         bodies = ["\n\n".join(dice.sample(RULES, dice.randint(1, 7))) for _ in range(2)]
         head = "package policies.{}\n\nimport data.fumehood.call\n\n{}\n"
         bundle = bundle_in(

@@ -56,7 +56,7 @@ def decision_lines(decision: Decision | None, error: str = "") -> Iterator[str]:
         rule = getattr(obligation, "rule", None) or ""
         yield f"  {type(obligation).__name__.lower()} {clip(_json(said), _TEXT)}  [{rule}]"
     if decision.is_permit and decision.confinements:
-        yield "  (a tool that runs in the agent's own process cannot be confined, and is denied: cannot_confine)"
+        yield "  (a tool that runs in the agent's own process cannot be, and is denied: cannot_confine)"
 
 
 def explanation_lines(explanation: Explanation, *, is_verbose: bool = False) -> Iterator[str]:
