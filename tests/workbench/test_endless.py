@@ -15,7 +15,7 @@ from workbench.tables import failed
 
 from fumehood import Guard
 from fumehood.pdp import rego_tests
-from fumehood.workbench import engines, judge, run_policy_tests
+from fumehood.workbench import engines, judge, opa, run_policy_tests
 from fumehood.workbench.call_input import document_from
 from fumehood.workbench.explain import Explainer
 
@@ -142,6 +142,14 @@ def test_opa_is_not_asked_about_what_the_embedded_engine_could_not_end(policies:
     require("opa")
     report = run_policy_tests([policies], engines="both", opa=opa_binary())
     assert list(failed(report)) == ["x_cases/looping"]
+
+
+def test_opa_alone_is_ended_as_well_and_names_the_row(policies: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    require("opa")
+    monkeypatch.setattr(opa, "_EVALUATING_S", 0.4)
+    report = run_policy_tests([policies], engines="opa", opa=opa_binary())
+    assert list(failed(report)) == ["x_cases/looping"]
+    assert "OPA took more than" in failed(report)["x_cases/looping"].message
 
 
 @pytest.fixture
