@@ -107,7 +107,7 @@ def test_signed_archive_is_explained_with_its_key(
     assert fumehood("policy", "build", signed, "--verification-key", key.public, *build).code == 0
     trusted = ("--verification-key", key.public, "--verification-scope", "write")
     said = fumehood("policy", "eval", packed, "-i", call, *trusted, "--json")
-    assert (said.code, json.loads(said.out)["decision"]["effect"]) == (0, "permit")
+    assert (said.code, json.loads(said.out)["answer"]) == (0, "ask")
     assert fumehood("policy", "eval", packed, "-i", call, *trusted[:2]).code == 3
     assert fumehood("policy", "check", packed, *trusted).code == 0
 

@@ -71,7 +71,7 @@ def evaluate(
     """
     from fumehood.errors import PdpError
     from fumehood.workbench.explain import Explainer
-    from fumehood.workbench.explain_text import decision_dict, decision_lines
+    from fumehood.workbench.explain_text import answer_word, decision_dict, decision_lines
     from fumehood.workbench.loading import tools_of
 
     policies = sources or ("./policies",)
@@ -83,7 +83,8 @@ def evaluate(
     except PdpError as problem:
         decision, error = None, f"{problem.code}: {problem}"
     if as_json:
-        echo_json({"decision": decision_dict(decision) if decision else None, "error": error or None})
+        said = decision_dict(decision) if decision else None
+        echo_json({"answer": answer_word(decision), "decision": said, "error": error or None})
     else:
         _say(decision_lines(decision, error))
     if decision is None or not decision.is_permit:
