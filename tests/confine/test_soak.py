@@ -23,7 +23,7 @@ WARM = 1_500
 THREADS = 4
 #: What may be more at the end than after the first jobs. A leak of one for each job would be 18,500. The
 #: application's threads come and go, and their memory is given back late.
-MORE_KB, MORE_FDS, MORE_PROCESSES = 3_000, 30, 6  # of hundreds of jobs; a jail that waits has seven
+MORE_KB, MORE_FDS, MORE_PROCESSES = 3_000, 45, 6  # of hundreds of jobs; a jail that waits has eleven
 MORE_OF_THREADS_KB = 9_000
 DAEMONS = """
 import os

@@ -32,7 +32,9 @@ from fumehood.confine.spawner import main
 main(int(sys.argv[3]))
 """
 _PYTHON: Final = str(Path(sys.executable).absolute())
-_COMMAND: Final = (_PYTHON, "-I", "-S", "-B", "-c", _BOOT, str(_PACKAGE.parent), str(_PACKAGE))
+#: What it would have to compile stays in its memory, and so in that of every job: it keeps it, if we do.
+_OPTIONS: Final = ("-I", "-S", *(("-B",) if sys.dont_write_bytecode else ()))
+_COMMAND: Final = (_PYTHON, *_OPTIONS, "-c", _BOOT, str(_PACKAGE.parent), str(_PACKAGE))
 _HELLO_S: Final = 30.0
 _END_S: Final = 5.0
 

@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 import contextlib
-import selectors
+import select
 from collections.abc import Callable
 
 
 class Loop:
-    """A selector whose keys may go while their turn comes."""
+    """Descriptors and callbacks; each may go, or be another's, while its turn comes."""
 
     def __init__(self) -> None:
-        self._selector = selectors.EpollSelector()
+        self._epoll = select.epoll()
+        self._callbacks: dict[int, Callable[[], object]] = {}
 
     def watch(self, fd: int, callback: Callable[[], object]) -> None:
         """Call *callback* whenever *fd* can be read, or its other side is gone."""
-        self._selector.register(fd, selectors.EVENT_READ, callback)
+        self._watch(fd, select.EPOLLIN, callback)
 
     def watch_room(self, fd: int, callback: Callable[[], object]) -> None:
         """Call *callback* whenever *fd* can be written."""
-        self._selector.register(fd, selectors.EVENT_WRITE, callback)
+        self._watch(fd, select.EPOLLOUT, callback)
+
+    def _watch(self, fd: int, events: int, callback: Callable[[], object]) -> None:
+        self._epoll.register(fd, events)
+        self._callbacks[fd] = callback
 
     def watches(self, fd: int) -> bool:
         """True if it is watched."""
-        return fd in self._selector.get_map()
+        return fd in self._callbacks
 
     def forget(self, fd: int) -> None:
         """Watch it no more. Comes before it is closed: its number will be used again."""
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(fd)
+        if self._callbacks.pop(fd, None) is not None:
+            with contextlib.suppress(OSError):  # it was closed, and is gone
+                self._epoll.unregister(fd)
 
     def turn(self, patience_s: float | None) -> bool:
         """Wait for something to come, and do what there is to do. False if nothing came in time."""
-        ready = self._selector.select(patience_s)
-        for key, _ in ready:
-            if self._selector.get_map().get(key.fd) is key:  # not closed by an earlier one
-                key.data()
+        ready = [(self._callbacks.get(fd), fd) for fd, _ in self._epoll.poll(patience_s)]
+        for callback, fd in ready:
+            if callback is not None and self._callbacks.get(fd) is callback:  # not closed by an earlier one
+                callback()
         return bool(ready)

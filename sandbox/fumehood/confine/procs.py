@@ -20,8 +20,11 @@ _SHARED_MEMORY: Final = (b"/dev/zero", b"[anon_shmem:")
 
 def pid_of(pidfd: int) -> int:
     """The number of the process that *pidfd* holds, as /proc here has it; -1 if it was collected."""
-    with open(f"/proc/self/fdinfo/{pidfd}", "rb") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith(b"Pid:"))
+    fd = os.open(f"/proc/self/fdinfo/{pidfd}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return int(os.read(fd, 1024).partition(b"\nPid:")[2].split(None, 1)[0])
+    finally:
+        os.close(fd)
 
 
 def children(pid: int) -> list[int]:

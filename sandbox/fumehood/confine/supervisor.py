@@ -296,7 +296,7 @@ class Supervisor:
         if not jail.init:
             self._finish(jail)
             return
-        if jail.is_empty and jail.job:
+        if jail.job and jail.is_empty:
             self._conclude(jail, jail.job)
         jail.kill()
 
