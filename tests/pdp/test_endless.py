@@ -30,7 +30,7 @@ DOUBLES = '_s0 := "xxxxxxxx"\n' + "".join(f'_s{n + 1} := concat("", [_s{n}, _s{n
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fumehood.pdp.apart.ApartLimits", lambda: QUICK)
+    monkeypatch.setattr("fumehood.pdp.gate.trial.ApartLimits", lambda **_: QUICK)
 
 
 @pytest.fixture
@@ -135,6 +135,17 @@ def test_questions_that_nobody_waits_for_disturb_nobody(apart: EngineApart) -> N
     assert apart.evaluate("data.x.a", '"mine"') == '"mine"'
 
 
+def test_process_has_a_limit_for_all_that_it_is_asked(tmp_path: Path) -> None:
+    busy = "count([1 | some x in numbers.range(1, 300); some y in numbers.range(1, 300); x == y])"
+    with EngineApart(ApartLimits(cpu_s=5.0, all_s=0.5)) as apart:
+        apart.load([("x.rego", f"package x\n\nn := {busy}\n")])
+        answers = list(apart.each([Question("data.x.n", str(n)) for n in range(500)]))
+    assert answers[0] == "300"
+    assert isinstance(answers[-1], PdpError)
+    assert answers[-1].code == "pdp_timeout"
+    assert len(answers) < 400
+
+
 def test_policies_that_the_engine_refuses_are_an_error_each_time(apart: EngineApart) -> None:
     apart.load([("x.rego", "package x\n\na := {\n")])
     with pytest.raises(EngineError, match=r"x\.rego:4"):
@@ -181,3 +192,64 @@ def test_checks_by_many_threads_at_once_leave_no_process_behind(tmp_path: Path) 
     tasks = Path("/proc/self/task").iterdir()
     children = [pid for task in tasks for pid in (task / "children").read_text().split()]
     assert not any(b"apart_child" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("_x := " + "[" * 25 + "1" + "]" * 25 + "\n", 7),
+        ("_x := " + '{"a": ' * 25 + "1" + "}" * 25 + "\n", 7),
+        ("_x := [\n" + "\t[[[[[[[[[[1]]]]]]]]]],\n" * 400 + "]\n", 136),
+        ("_x := 1" + "\n+ 1" * 15_000 + "\n", 208),
+        ("_x := {1} |" + " # on\n\n{1} |" * 15_000 + " {1}\n", 407),
+        ("permit if {\n\t1" + "\n\t== 1" * 15_000 + "\n}\n", 209),
+        ("permit if {\n\t1" + "\n\tin [1]" * 15_000 + "\n}\n", 209),
+    ],
+)
+def test_what_the_parser_cannot_bear_is_refused_before_it_is_parsed(
+    text: str, line: int, tmp_path: Path
+) -> None:
+    (problem,) = check(folder_of(tmp_path / "policies", x=HEAD + text))
+    assert "too many brackets" in problem.message
+    assert problem.line == line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "_x := " + "[" * 9 + "1" + "]" * 9 + "\n",
+        "_x := " + "(" * 30 + "1" + ")" * 30 + "\n",
+        "_x := [\n" + ",\n".join(f"\t1 + {n}" for n in range(600)) + "\n]\n",
+        "\n".join(f"_x{n} := {n} - 1" for n in range(600)) + "\n",
+        '_x := "' + "[+" * 300 + '"\n# ' + "[[" * 300 + "\n_y := `" + "{\n|" * 300 + "`\n",
+        "_x := 1" + " + 1" * 150 + "\n",
+    ],
+)
+def test_what_only_looks_deep_is_not_refused(text: str, tmp_path: Path) -> None:
+    assert check(folder_of(tmp_path / "policies", x=HEAD + text)) == []
+
+
+@pytest.mark.parametrize("call", ["", "(x)"])
+def test_helpers_that_use_each_other_many_times_are_checked_once(call: str, tmp_path: Path) -> None:
+    rules = [f"_h{n}{call} if {{\n\t_h{n + 1}{call}\n\t_h{n + 1}{call}\n}}\n\n" for n in range(40)]
+    text = f"permit if _h0{call.replace('x', '1')}\n\n{''.join(rules)}_h40{call} if call.tool\n"
+    (problem,) = check(folder_of(tmp_path / "policies", x=HEAD + text))
+    assert "negative or always true" in problem.message
+
+
+def test_long_chains_and_circles_of_helpers_take_no_time(tmp_path: Path) -> None:
+    chain = "".join(f"_h{n} := _h{n + 1}\n\n" for n in range(3000))
+    problems = check(folder_of(tmp_path / "policies", x=f"{HEAD}{chain}_h3000 := _h2990\n\n_o := _o\n"))
+    said = {p.message for p in problems if p.message.startswith("recursion")}
+    assert said == {
+        "recursion: _o → _o",
+        "recursion: " + " → ".join(f"_h{n}" for n in [*range(2990, 3001), 2990]),
+    }
+
+
+def test_rules_too_deep_for_the_checks_are_a_problem_and_no_crash(tmp_path: Path) -> None:
+    chain = "".join(f"_h{n} if _h{n + 1}\n\n" for n in range(600))
+    problems = check(
+        folder_of(tmp_path / "policies", x=f'{HEAD}permit if _h0\n\n{chain}_h600 if call.tool == "a"\n')
+    )
+    assert ["too deeply to be checked" in p.message for p in problems] == [True]

@@ -28,12 +28,14 @@ _ERROR, _PANIC = 1, 2
 @dataclass(frozen=True, slots=True)
 class ApartLimits:
     """`cpu_s` is CPU time of one evaluation, `load_s` of loading the policies, `wall_s` the wall clock of
-    either, `memory_bytes` address space."""
+    either, `memory_bytes` address space; `all_s` is CPU time of the whole process (None: as much as it
+    wants)."""
 
     cpu_s: float = 2.0
     load_s: float = 20.0
     wall_s: float = 30.0
     memory_bytes: int = 1 << 30
+    all_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,9 +227,10 @@ class EngineApart:
     def _hear(self, process: _Process, within_s: float | None = None) -> str:
         """The next answer. Raises PdpError: `pdp_error` is an answer too, any other ends the process."""
         try:
-            within_s = self._limits.cpu_s if within_s is None else within_s
-            until, cpu_until = time.monotonic() + self._limits.wall_s, process.cpu_s() + within_s
-            answer = process.hear(until, cpu_until=cpu_until)
+            cpu_until = process.cpu_s() + (self._limits.cpu_s if within_s is None else within_s)
+            if self._limits.all_s is not None:
+                cpu_until = min(cpu_until, self._limits.all_s)
+            answer = process.hear(time.monotonic() + self._limits.wall_s, cpu_until=cpu_until)
             status, text = answer[0], answer[1:].decode(errors="replace")
             if status == _PANIC:
                 raise PdpError(f"the policy engine crashed: {text}", code="pdp_crashed")

@@ -57,7 +57,7 @@ def load_bundle(
     mode: Mode = Mode.ENFORCE,
     is_split: bool = True,
     parse: Parse = module_of,
-    engine: Callable[[], EngineApart] = EngineApart,
+    engine: Callable[[], EngineApart] = gate.trial_engine,
 ) -> Bundle:
     """Read, check and freeze the policies of folders, bundles and packs; with *signed_by*, only what one of
     these keys has signed (packs are part of the installation). *parse* may know what it parsed before; what

@@ -25,6 +25,7 @@ from typing import IO
 
 from fumehood.errors import ConfigError, FumehoodError, PdpError, Problem
 from fumehood.observe_mode import Mode
+from fumehood.pdp import gate
 from fumehood.pdp.apart import EngineApart
 from fumehood.pdp.bundle import Bundle, load_bundle
 from fumehood.pdp.keys import BundleKey, Keys
@@ -243,9 +244,9 @@ class _Engines:
     def __call__(self) -> EngineApart:
         self.prepare()
         engine, self._next = self._next, None
-        return engine or EngineApart()
+        return engine or gate.trial_engine()
 
     def prepare(self) -> None:
         if self._next is None:
             with suppress(PdpError):  # who needs it tries again, and tells
-                self._next = EngineApart()
+                self._next = gate.trial_engine()

@@ -13,6 +13,7 @@ from typing import cast
 from fumehood.canonical import JSON
 from fumehood.errors import Problem
 from fumehood.pdp.engine import EngineError, syntax_trees
+from fumehood.pdp.nesting import too_deep
 from fumehood.pdp.sources import PolicyFile
 from fumehood.pdp.survey import EXPRESSIONS, PLACES, Node, Survey, survey
 
@@ -167,10 +168,15 @@ class Module:
 
 def module_of(file: PolicyFile) -> Module | Problem:
     """*file* parsed, or where and why it does not parse."""
+    deep = too_deep(file.text)
+    if deep is not None:
+        return _too_deep(file, *deep)
     try:
         tree = cast("Node", syntax_trees(file.path, file.text))
     except EngineError as error:
         return _syntax_problem(file, str(error))
+    except RecursionError:
+        return _too_deep(file, 1, 1)
     encoded = file.text.encode()
     package = cast("Node", tree["package"])
     ref = ref_of(cast("Node", package["refr"]))
@@ -368,6 +374,17 @@ def _body(node: Node) -> Body:
         cast("bool", node["is_else"]),
         cast("Node", assign["value"]) if assign else None,
         start_of(node),
+    )
+
+
+def _too_deep(file: PolicyFile, line: int, column: int) -> Problem:
+    return Problem(
+        file.path,
+        line,
+        column,
+        "too many brackets inside of each other, or operators one after the other, for the policy engine",
+        "Put large values into a data.json beside the policies, or give parts of it names (`_inner := …`).",
+        file.text.split("\n")[line - 1].replace("\t", " ")[:200],
     )
 
 

@@ -25,7 +25,7 @@ from fumehood.pdp.gate.patterns import check_patterns
 from fumehood.pdp.gate.refs import check_references
 from fumehood.pdp.gate.scope import check_variables
 from fumehood.pdp.gate.texts import check_texts
-from fumehood.pdp.gate.trial import Trial
+from fumehood.pdp.gate.trial import Trial, trial_engine
 from fumehood.pdp.parsed_reads import reads_parsed
 from fumehood.pdp.reads import reads_history
 from fumehood.pdp.syntax import Module, module_of
@@ -64,7 +64,7 @@ def inspect(
     read: sources.Files,
     *,
     parse: Callable[[sources.PolicyFile], Module | Problem] = module_of,
-    engine: Callable[[], EngineApart] = EngineApart,
+    engine: Callable[[], EngineApart] = trial_engine,
 ) -> Verdict:
     """Check every file of *read*; *engine* starts the process in which every rule is evaluated once.
 
@@ -101,10 +101,18 @@ def _found(context: Context, engine: Callable[[], EngineApart]) -> list[Problem]
     try:
         with engine() as apart:
             trial = Trial(context, apart)
-            problems = [problem for one in _CHECKS for problem in one(context)]
+            problems = [problem for one in _CHECKS for problem in _found_by(one, context)]
             return problems or list(trial.problems())
     except PdpError as error:
         raise ConfigError(f"the policies cannot be checked: {error}") from error
+
+
+def _found_by(check: Callable[[Context], Iterator[Problem]], context: Context) -> list[Problem]:
+    try:
+        return list(check(context))
+    except RecursionError:
+        text = "rules call each other, or expressions are nested, too deeply to be checked"
+        return [Problem(context.modules[0].file.path, 1, 1, text, "Give a value in fewer steps.")]
 
 
 def check(given: Sequence[sources.Source] | sources.Source) -> list[Problem]:

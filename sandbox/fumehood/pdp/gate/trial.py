@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from fumehood.canonical import JSON
 from fumehood.errors import PdpError, Problem
 from fumehood.pdp import combine, sources
-from fumehood.pdp.apart import EngineApart, Question
+from fumehood.pdp.apart import ApartLimits, EngineApart, Question
 from fumehood.pdp.engine import EngineError
 from fumehood.pdp.gate.context import Context
 from fumehood.pdp.syntax import Module, Rule
 
-__all__ = ["Trial"]
+__all__ = ["Trial", "trial_engine"]
 
 _PLACE = re.compile(r"-->\s*(?P<file>[^\n]*):(?P<line>\d+):(?P<column>\d+)")
 _SAID = re.compile(r"^error: (?P<said>.*)$", re.MULTILINE)
@@ -27,6 +27,11 @@ _REMEDIES = {
     "multiple": "Let one definition hold at a time, or join them with `else`.",
     "conflict": "Let one definition hold at a time, or join them with `else`.",
 }
+
+
+def trial_engine() -> EngineApart:
+    """What rules are tried in. Raises PdpError where it cannot be started."""
+    return EngineApart(ApartLimits(all_s=20.0))
 
 
 class Trial:
