@@ -65,11 +65,15 @@ def replay(
 ) -> None:
     """Decide the calls in the ledger again by SOURCES (folders, bundles, names of packs; default ./policies).
 
-    The time is the recorded one. Calls before they ran are decided; what rules about results would say is
-    not replayed, as results are not recorded whole.
+        The time is the recorded one. Results are decided again as well, as far as they are recorded.
 
-    Exit code: 0 nothing that was denied or asked would be permitted, 1 something would (see --fail-on), 2 no
-    such source, 3 the policies cannot be used, 5 the ledger cannot be used.
+    <<<<<<< HEAD
+        Exit code: 0 nothing that was denied or asked would be permitted, 1 something would (see --fail-on), 2 no
+        such source, 3 the policies cannot be used, 5 the ledger cannot be used.
+    =======
+        Exit code: 0 nothing that was denied or asked would be permitted, and nothing that was withheld be
+        released, 1 something would (see --fail-on), 3 the policies cannot be used, 5 the ledger cannot be used.
+    >>>>>>> 98b6880844e55b55b05ecb55ddbb57fdcd7bf806
     """
     from fumehood.workbench.replay_run import Wanted
     from fumehood.workbench.replay_run import replay as run
@@ -101,8 +105,9 @@ def _print(found: Summary, form: str) -> None:
 def _is_failure(found: Summary, fail_on: str) -> bool:
     from fumehood.workbench.replay import Change
 
-    if found.permitted:
+    counts = found.counts + found.result_counts
+    if found.permitted or found.released:
         return True
     if fail_on == "changed":
-        return found.calls != found.counts.get(Change.SAME, 0)
-    return fail_on == "unsure" and bool(found.counts.get(Change.UNSURE))
+        return counts.total() != counts[Change.SAME]
+    return fail_on == "unsure" and bool(counts[Change.UNSURE])

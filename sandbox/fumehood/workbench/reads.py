@@ -18,7 +18,7 @@ from fumehood.pdp.gate.context import Context, path_of
 from fumehood.pdp.syntax import Body, Module, Node, Rule, constant_of, kind_of, ref_of
 from fumehood.redaction import MARK
 
-__all__ = ["Path", "Reads", "missing_in", "pointer_of"]
+__all__ = ["Path", "Reads", "marked_in", "missing_in", "pointer_of"]
 
 Path = tuple[str, ...]  # steps below `input`
 
@@ -53,7 +53,7 @@ def missing_in(document: JSON, *, is_marked: bool = True, with_forms: bool = Tru
     *is_marked* False: nothing in it is redacted, as its text does not hold the mark. *with_forms* False: no
     rule reads a parsed argument, so that it does not matter which of them are missing.
     """
-    found = set(_marked(document, ())) if is_marked else set()
+    found = set(marked_in(document, (), MARK)) if is_marked else set()
     whole = document if isinstance(document, dict) else {}
     context, action = whole.get("context"), whole.get("action")
     if isinstance(action, dict) and action.get("name") == Phase.EXECUTE_TOOL.value:
@@ -70,16 +70,17 @@ def _args(action: Mapping[str, JSON]) -> JSON:
     return properties.get("args") if isinstance(properties, dict) else None
 
 
-def _marked(value: JSON, path: Path) -> Iterator[Path]:
+def marked_in(value: JSON, path: Path, mark: str) -> Iterator[Path]:
+    """Where in *value*, which stands at *path*, something was replaced by *mark*."""
     if isinstance(value, str):
-        if MARK in value:
+        if mark in value:
             yield path
     elif isinstance(value, dict):
         for name, item in value.items():
-            yield from [path] if MARK in name else _marked(item, (*path, name))
+            yield from [path] if mark in name else marked_in(item, (*path, name), mark)
     elif isinstance(value, list):
         for i, item in enumerate(value):
-            yield from _marked(item, (*path, str(i)))
+            yield from marked_in(item, (*path, str(i)), mark)
 
 
 class Reads:

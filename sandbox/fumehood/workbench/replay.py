@@ -19,11 +19,13 @@ from typing import Any
 from fumehood.canonical import JSON
 from fumehood.errors import LedgerError, PdpError
 from fumehood.ledger import Event, names
+from fumehood.ledger.protocol import ClaimState
 from fumehood.ledger.rows import decision_json
 from fumehood.model import Decision, Effect, Pdp, Phase, PolicyInput, Reason, understood
 from fumehood.redaction import MARK
 from fumehood.workbench.projection import Kept, Projection, is_plain
 from fumehood.workbench.reads import Path, Reads, missing_in, pointer_of
+from fumehood.workbench.recorded_results import is_unasked, recorded_result
 
 __all__ = ["Answer", "Change", "Difference", "Level", "Replayer", "answer_of", "compare"]
 
@@ -68,7 +70,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One call that was decided again. `why` says what cannot be told, or in what the obligations differ."""
+    """One call, or result, that was decided again. `why` says what cannot be told, or in what the
+    obligations differ."""
 
     seq: int
     tool: str
@@ -77,13 +80,15 @@ class Difference:
     before: Answer
     after: Answer
     why: str = ""
+    is_result: bool = False
 
     @property
     def is_permitted(self) -> bool:
-        """True if what was denied or asked would now run by itself."""
+        """True if what was denied or asked would now run by itself, or what was withheld be released."""
         return self.change is Change.WIDENED and self.after.level is Level.PERMIT
 
 
+_RELEASED = Answer(Level.PERMIT)  # no rule could apply
 _RANK = {Level.DENY: 0, Level.ASK: 1, Level.PERMIT: 2}
 _encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
 
@@ -172,6 +177,41 @@ class Replayer:
         change, why = compare(before, after, unknown)
         return Difference(event.seq, event.tool, event.agent, change, before, after, why)
 
+    def result(self, event: Event, document: bytes) -> Difference | None:
+        """The result of an outcome, decided anew; None if it was never decided about. *document* is the
+        policy input of its call.
+
+        Raises:
+            LedgerError: what is recorded is no outcome.
+        """
+        try:
+            return self._result(event, document)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            text = f"event {event.seq} holds no outcome that can be read: {type(error).__name__}: {error}"
+            raise LedgerError(text, code="ledger_corrupt") from error
+
+    def _result(self, event: Event, document: bytes) -> Difference | None:
+        facts = self._pdp.facts
+        after = Answer(Level.PERMIT, revision=facts.revision)
+        if is_unasked(event) and not facts.has_result_rules:
+            return Difference(
+                event.seq, event.tool, event.agent, Change.SAME, _RELEASED, after, is_result=True
+            )
+        said = json.loads(event.attributes)
+        found = recorded_result(said, document)
+        if found is None:
+            is_old = said[names.CLAIM_STATE] == ClaimState.DONE.value and facts.has_result_rules
+            return _unsure(event, after) if is_old else None
+        before = self._said(found.said) if found.said is not None else _RELEASED
+        unknown: frozenset[Path] = frozenset()
+        if facts.has_result_rules:
+            asked = PolicyInput(Phase.RETURN_RESULT, event.tool, found.body)
+            missing = found.missing | missing_in(found.content, is_marked=_MARK in asked.body)
+            unknown = self._reads.may_matter(asked.phase, asked.tool, missing)
+            after = self._decided(asked, found.content)
+        change, why = compare(before, after, unknown)
+        return Difference(event.seq, event.tool, event.agent, change, before, after, why, is_result=True)
+
     def _said(self, attributes: Mapping[str, Any]) -> Answer:
         """What was decided then; of one that was only observed, what all policies said."""
         said = attributes.get(names.OBSERVED) or attributes
@@ -208,6 +248,13 @@ class Replayer:
             reason = Reason("cannot_confine", "this tool runs in the agent's own process")
             return decision.refused(reason)
         return decision
+
+
+def _unsure(event: Event, after: Answer) -> Difference:
+    why = "what was decided about this result was not recorded then"
+    return Difference(
+        event.seq, event.tool, event.agent, Change.UNSURE, _RELEASED, after, why, is_result=True
+    )
 
 
 def _is_confined(content: Any) -> bool:

@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from typing import cast
 
 from fumehood.errors import FumehoodError
-from fumehood.ledger import Event, Ledger, open_ledger
+from fumehood.ledger import Event, open_ledger
 from fumehood.pdp import Bundle
 from fumehood.pdp.keys import Keys
 from fumehood.pdp.sources import Source
@@ -44,25 +44,32 @@ _Start = tuple[Bundle, tuple[Module, ...], Wanted, int]  # what a task is made o
 
 @dataclass(slots=True)
 class Group:
-    """Calls of one tool that changed in the same way. `seqs` are the first of them."""
+    """Calls of one tool, or their results, that changed in the same way. `seqs` are the first of them."""
 
     change: Change
     tool: str
     before: Answer
     after: Answer
     why: str = ""
+    is_result: bool = False
     count: int = 0
     seqs: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Summary:
-    """`counts` by change; `permitted` calls were denied or asked and would now run by themselves."""
+    """`counts` of calls by change; `permitted` calls were denied or asked and would now run by themselves.
+
+    `result_counts` are those of results; `released` ones were withheld and would now be the agent's.
+    """
 
     revision: str = ""
     calls: int = 0
     permitted: int = 0
     counts: Counter[Change] = field(default_factory=Counter)
+    results: int = 0
+    released: int = 0
+    result_counts: Counter[Change] = field(default_factory=Counter)
     groups: list[Group] = field(default_factory=list)
 
 
@@ -71,29 +78,35 @@ class _Tally:
     """What one task found. Groups are kept by what makes them one."""
 
     examples: int
-    counts: Counter[Change] = field(default_factory=Counter)
-    permitted: int = 0
+    counts: Counter[tuple[bool, Change]] = field(default_factory=Counter)  # of results, of calls
+    widened: Counter[bool] = field(default_factory=Counter)  # what is permitted or released now
     groups: dict[tuple[object, ...], Group] = field(default_factory=dict)
 
     def add(self, found: Difference) -> None:
-        self.counts[found.change] += 1
-        self.permitted += found.is_permitted
+        self.counts[found.is_result, found.change] += 1
+        self.widened[found.is_result] += found.is_permitted
         if found.change is not Change.SAME:
-            group = Group(found.change, found.tool, found.before, found.after, found.why, 1, [found.seq])
-            self.take(group)
+            of = (found.change, found.tool, found.before, found.after, found.why, found.is_result)
+            self.take(Group(*of, 1, [found.seq]))
 
     def take(self, group: Group) -> None:
         """Add *group* to the one that is like it."""
-        key = (group.change, group.tool, group.why, *_what(group.before), *_what(group.after))
-        known = self.groups.setdefault(
-            key, Group(group.change, group.tool, group.before, group.after, group.why)
+        key = (
+            group.is_result,
+            group.change,
+            group.tool,
+            group.why,
+            *_what(group.before),
+            *_what(group.after),
         )
+        of = (group.change, group.tool, group.before, group.after, group.why, group.is_result)
+        known = self.groups.setdefault(key, Group(*of))
         known.count += group.count
         known.seqs = sorted([*known.seqs, *group.seqs])[: self.examples]
 
     def join(self, other: _Tally) -> None:
         self.counts += other.counts
-        self.permitted += other.permitted
+        self.widened += other.widened
         for group in other.groups.values():
             self.take(group)
 
@@ -106,7 +119,7 @@ def replay(
     examples: int = 5,
     signed_by: Keys = (),
 ) -> Summary:
-    """Decide the recorded calls of a ledger again, by the policies in *given*.
+    """Decide the recorded calls of a ledger, and their results, again, by the policies in *given*.
 
     *processes*: how many (None: one for each processor that this process may use, at most 8); a small
     ledger is read in this one.
@@ -125,9 +138,23 @@ def replay(
     for found in _in_processes(count, (bundle, modules, wanted, examples), spans):
         tally.join(found)
     order = list(Change)
-    groups = sorted(tally.groups.values(), key=lambda g: (order.index(g.change), -g.count, g.tool, g.seqs))
-    calls = sum(tally.counts.values())
-    return Summary(bundle.revision, calls, tally.permitted, tally.counts, groups)
+    groups = sorted(
+        tally.groups.values(), key=lambda g: (order.index(g.change), g.is_result, -g.count, g.tool, g.seqs)
+    )
+    calls, results = (
+        Counter({change: n for (is_result, change), n in tally.counts.items() if is_result is which})
+        for which in (False, True)
+    )
+    return Summary(
+        bundle.revision,
+        calls.total(),
+        tally.widened[False],
+        calls,
+        results.total(),
+        tally.widened[True],
+        results,
+        groups,
+    )
 
 
 def _in_processes(count: int, start: _Start, spans: Sequence[tuple[int, int]]) -> Iterator[_Tally]:
@@ -215,10 +242,12 @@ class _Task:
     def run(self, after: int, until: int) -> _Tally:
         """Events *after* … *until*, the latter included."""
         tally = _Tally(self.examples)
-        for event_and_input in _decisions(self._book, self._wanted, after, until):
-            found = self._replayer.decide(*event_and_input)
-            if found is not None:
-                tally.add(found)
+        book, replayer = self._book, self._replayer
+        for read, decide in ((book.decisions, replayer.decide), (book.outcomes, replayer.result)):
+            for event_and_input in _read(read, self._wanted, after, until):
+                found = decide(*event_and_input)
+                if found is not None:
+                    tally.add(found)
         return tally
 
     def close(self) -> None:
@@ -227,9 +256,11 @@ class _Task:
         self._pdp.close()
 
 
-def _decisions(book: Ledger, wanted: Wanted, after: int, until: int) -> Iterator[tuple[Event, bytes]]:
+def _read(
+    read: Callable[..., list[tuple[Event, bytes]]], wanted: Wanted, after: int, until: int
+) -> Iterator[tuple[Event, bytes]]:
     while after < until:
-        page = book.decisions(after, limit=_CHUNK, session=wanted.session, agent=wanted.agent)
+        page = read(after, limit=_CHUNK, session=wanted.session, agent=wanted.agent)
         for event, document in page:
             if event.seq > until:
                 return
