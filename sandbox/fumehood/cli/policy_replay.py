@@ -65,15 +65,11 @@ def replay(
 ) -> None:
     """Decide the calls in the ledger again by SOURCES (folders, bundles, names of packs; default ./policies).
 
-        The time is the recorded one. Results are decided again as well, as far as they are recorded.
+    The time is the recorded one. Results are decided again as well, as far as they are recorded.
 
-    <<<<<<< HEAD
-        Exit code: 0 nothing that was denied or asked would be permitted, 1 something would (see --fail-on), 2 no
-        such source, 3 the policies cannot be used, 5 the ledger cannot be used.
-    =======
-        Exit code: 0 nothing that was denied or asked would be permitted, and nothing that was withheld be
-        released, 1 something would (see --fail-on), 3 the policies cannot be used, 5 the ledger cannot be used.
-    >>>>>>> 98b6880844e55b55b05ecb55ddbb57fdcd7bf806
+    Exit code: 0 nothing that was denied or asked would be permitted, and nothing that was withheld be
+    released, 1 something would (see --fail-on), 2 no such source, 3 the policies cannot be used, 5 the ledger
+    cannot be used.
     """
     from fumehood.workbench.replay_run import Wanted
     from fumehood.workbench.replay_run import replay as run
