@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,12 @@ settings.register_profile(
     "fumehood", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60
 )
 settings.load_profile("fumehood")
+
+
+def pytest_collection_finish() -> None:
+    """The tests themselves, some ten thousand with what they import, are no garbage: never look again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -40,7 +40,7 @@ JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 MAX_DEPTH = 64  # regorus accepts about 128; half of that leaves room for the envelope
 MAX_DOCUMENT_BYTES = 1 << 20
 _MAX_INT = 2**53
-_LEAF_BYTES = 9  # at least, with its provenance: `1,` and `"/":[],`
+_LEAF_BYTES = 8  # at least, with its provenance: `1,` and `"":[],`, in which its pointer stands
 _INDEX = re.compile(r"(?:0|[1-9][0-9]{0,8})\Z")  # RFC 6901: no leading zeros, no other digits
 
 
@@ -73,21 +73,24 @@ def require_small(value: object) -> None:
         BindError: it is larger for certain.
     """
     left = MAX_DOCUMENT_BYTES
-    stack: list[object] = [dict(value) if isinstance(value, Mapping) else value]
+    stack: list[tuple[object, int]] = [(dict(value) if isinstance(value, Mapping) else value, 0)]
     seen: set[int] = set()
     while stack:
-        here = stack.pop()
-        if isinstance(here, list | tuple | dict):
-            if len(here) * _LEAF_BYTES > left:
-                left = -1
-            elif id(here) not in seen:  # what holds itself is found elsewhere
-                seen.add(id(here))
-                stack.extend(here.values() if isinstance(here, dict) else here)
-                left -= (
-                    2 * sum(len(key) for key in here if isinstance(key, str)) if isinstance(here, dict) else 0
+        here, length = stack.pop()  # with the length of its pointer, at least
+        if not isinstance(here, list | tuple | dict):
+            left -= _LEAF_BYTES + length + (len(here) if isinstance(here, str) else 0)
+        elif len(here) * (_LEAF_BYTES + length + 2) > left:
+            left = -1
+        elif id(here) not in seen:  # what holds itself is found elsewhere
+            seen.add(id(here))
+            if isinstance(here, dict):
+                names = [len(name) if isinstance(name, str) else 0 for name in here]
+                left -= sum(names)
+                stack.extend(
+                    (item, length + 1 + size) for item, size in zip(here.values(), names, strict=True)
                 )
-        else:
-            left -= _LEAF_BYTES + (len(here) if isinstance(here, str) else 0)
+            else:
+                stack.extend((item, length + 1 + len(str(i))) for i, item in enumerate(here))
         if left < 0:
             raise BindError(
                 f"the arguments are too large: a policy input has at most {MAX_DOCUMENT_BYTES} bytes, and "

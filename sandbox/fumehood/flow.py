@@ -189,13 +189,13 @@ def passed(call: ToolCall, result: object, *, is_claimed: bool) -> Flow[object]:
             result = yield from want(Rebuild(result, shown.value))
     except Exception as error:  # noqa: BLE001 - whatever it is, the tool ran and nothing is released
         withheld = as_denial(error)
-        yield from finished(Finish(call, "done", is_claimed, withheld=withheld))
+        yield from finished(Finish(call, "done", is_claimed, withheld=withheld, judged=withheld))
         raise Withheld(withheld) from None
     if not decision.is_permit:
-        yield from finished(Finish(call, "done", is_claimed, withheld=decision))
+        yield from finished(Finish(call, "done", is_claimed, withheld=decision, judged=decision))
         raise Withheld(decision)
     labels = decision.labels or (call.tool.annotations.result.value,)
-    outcome = Finish(call, "done", is_claimed, shown.value, is_kept=True, labels=labels)
+    outcome = Finish(call, "done", is_claimed, shown.value, is_kept=True, labels=labels, judged=decision)
     yield from finished(replace(outcome, observed=decision.observed))
     return result
 
@@ -211,13 +211,14 @@ def failed(call: ToolCall, error: Exception, *, is_claimed: bool) -> Flow[None]:
         shown = redact(view, decision.redactions)
     except Exception as problem:  # noqa: BLE001 - whatever it is, the tool ran and nothing is released
         decision, shown = as_denial(problem), Shown(None, is_changed=False)
+    said = decision
     if shown.is_changed:
         text = "the tool failed, and the policy redacts part of what it said"
         decision = Decision.deny("error_redacted", text, revision=decision.revision)
     withheld = None if decision.is_permit else decision
     labels = decision.labels or (call.tool.annotations.result.value,)
     outcome = Finish(call, "failed", is_claimed, shown.value, error=error, labels=labels, withheld=withheld)
-    yield from finished(replace(outcome, observed=decision.observed))
+    yield from finished(replace(outcome, observed=decision.observed, judged=said))
     if withheld is not None:
         raise Withheld(withheld) from None
 

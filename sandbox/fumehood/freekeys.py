@@ -47,18 +47,20 @@ def _walk(
     found: dict[str, tuple[str, ...]],
 ) -> None:
     """Follow *value* and the schema nodes that describe it."""
+    if not isinstance(value, dict | list) or not value:
+        if free:
+            found[pointer] = free
+        return
     here = [n for node in nodes for n in _nodes(root, node)]
-    if isinstance(value, dict) and value:
+    if isinstance(value, dict):
         for key, item in value.items():
             declared = [n for node in here for n in _below(node, key)]
             more = free if any(_declares(node, key) for node in here) else (*free, key)
             _walk(root, declared, item, f"{pointer}/{escape(key)}", more, found)
-    elif isinstance(value, list) and value:
+    else:
         items = [n for node in here for n in _items(node)]
         for index, item in enumerate(value):
             _walk(root, items, item, f"{pointer}/{index}", free, found)
-    elif free:
-        found[pointer] = free
 
 
 def _nodes(root: JSON, node: JSON, depth: int = 0) -> list[JSON]:

@@ -69,6 +69,7 @@ class CallShell:
     call: ToolCall | None = None
     _is_faithful: bool = False
     _began: float = 0.0
+    _judged_at: float = 0.0
 
     def perform(self, wish: wishes.Wish[object], /) -> object:
         """Fulfil *wish*, blocking."""
@@ -135,7 +136,8 @@ class CallShell:
     def _assemble_result(self, wish: wishes.AssembleResult) -> PolicyInput | None:
         if not self.hands.pdp.facts.has_result_rules:
             return None
-        return result_document(wish.call, wish.view, at=self.hands.clock(), is_error=wish.is_error)
+        self._judged_at = self.hands.clock()
+        return result_document(wish.call, wish.view, at=self._judged_at, is_error=wish.is_error)
 
     def _evaluate(self, wish: wishes.Evaluate) -> Decision:
         return self.hands.pdp.evaluate(wish.document)
@@ -289,6 +291,8 @@ class CallShell:
             labels=wish.labels,
             withheld=wish.withheld,
             observed=wish.observed,
+            judged=wish.judged,
+            judged_at=self._judged_at,
             duration_s=time.monotonic() - self._began if self._began else 0.0,
             detail=json.dumps(self.detail).encode(),
         )

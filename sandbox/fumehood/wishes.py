@@ -7,7 +7,7 @@ them, and a test may answer them as it likes.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast
 
 from fumehood.approval import Approval
@@ -163,6 +163,9 @@ class Finish(Wish[None]):
     labels: tuple[str, ...] = ()
     withheld: Decision | None = None
     observed: Decision | None = None  # for the record: what policies that are only watched said of it
+    judged: Decision | None = field(
+        default=None, compare=False
+    )  # for the record: what was said of the result
 
 
 @dataclass(frozen=True, slots=True)

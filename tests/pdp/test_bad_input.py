@@ -15,13 +15,14 @@ from pdp.documents import as_input, asked, document
 from pdp.policies import bundle_of, folder_of
 
 from fumehood import Denied, Guard
-from fumehood.canonical import MAX_DOCUMENT_BYTES, require_small
+from fumehood.canonical import canonical, require_small
 from fumehood.errors import BindError, PdpError
-from fumehood.model import Effect, Pdp, PolicyInput
+from fumehood.model import Annotations, Effect, Pdp, PolicyInput
 from fumehood.pdp import open_pdp
 from fumehood.pdp.engine import Engine
 from fumehood.pdp.thread import ThreadPdp
 from fumehood.pdp.workers import WorkerPdp
+from fumehood.provenance import Sources
 
 DEADLINE_S = 0.25
 SLACK_S = 0.1
@@ -88,11 +89,39 @@ REFUSED: dict[str, Callable[[], object]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
+LARGE: dict[str, Callable[[], object]] = {  # none that is certainly too large before it is written out
+    "45,000 zeros": lambda: [0] * 45_000,
+    "60,000 numbers": lambda: list(range(60_000)),
+    "50,000 texts": lambda: [f"w{n}" for n in range(50_000)],
+    "40,000 keys": lambda: {f"k{n}": n for n in range(40_000)},
+    "what a source says, 20,000 times": lambda: ["hello"] * 20_000,
+}
+
+
+@pytest.fixture(scope="module", params=["worker", "thread", "opa"])
+def guard(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
+    """A guard for each way to decide."""
     folder = tmp_path_factory.mktemp("g")
-    with Guard(folder_of(folder / "p", x=HEAD), ledger=folder / "l.db") as guard:
+    how = (
+        {"pdp": request.getfixturevalue("opa_url")}
+        if request.param == "opa"
+        else {"isolation": request.param}
+    )
+    with Guard(folder_of(folder / "p", x=HEAD), ledger=folder / "l.db", **how) as guard:
         yield guard
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_argument_that_is_almost_too_large_is_decided_or_denied_in_time(name: str, guard: Guard) -> None:
+    value = LARGE[name]()
+    with guard.session(prompt="say hello to w7"):
+        begun = time.perf_counter()
+        try:
+            assert guard.call("read", {"v": value}, run=lambda v: "ran") == "ran"
+        except Denied as denied:
+            assert denied.code in ("pdp_input_too_large", "bad_arguments")
+        assert time.perf_counter() - begun < (DEADLINE_S + SLACK_S) * LATE
+        assert guard.call("read", {"v": 1}, run=lambda v: "ok") == "ok"
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -138,11 +167,34 @@ def test_keys_that_differ_in_unicode_form_are_two_keys(tmp_path: Path, opa_url: 
         pdp.close()
 
 
-@pytest.mark.parametrize("size", [MAX_DOCUMENT_BYTES // 9 - 9, 1000])
-def test_what_may_fit_is_not_refused_early(size: int) -> None:
-    require_small({"v": [0] * size})
+FITTING: dict[str, Callable[[int], object]] = {
+    "numbers": lambda n: {"v": [0] * n},
+    "numbers far below": lambda n: {"v": {"w" * 50: [[0] * n]}},
+    "texts": lambda n: {"v": ["abc"] * n},
+    "names": lambda n: {"v": {f"k{i}": 0 for i in range(n)}},
+    "top names": lambda n: {f"k{i}": 0 for i in range(n)},
+    "what is empty": lambda n: {"v": [[]] * n},
+}
+
+
+def _least(arguments: object) -> int:
+    """The bytes of the arguments and of what is said about where they come from, if that is nothing."""
+    found = Sources().of(arguments, Annotations())["args"]  # type: ignore[arg-type]
+    return len(canonical(arguments)) + len(canonical(found))
+
+
+@pytest.mark.parametrize("name", FITTING)
+def test_what_may_fit_is_not_refused_early(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 20_000  # bytes, instead of a megabyte
+    monkeypatch.setattr("fumehood.canonical.MAX_DOCUMENT_BYTES", most)
+    make = FITTING[name]
+    low, high = 1, most
+    while high - low > 1:  # the most that fits
+        n = (low + high) // 2
+        low, high = (n, high) if _least(make(n)) <= most else (low, n)
+    require_small(make(low))
     with pytest.raises(BindError, match="too large"):
-        require_small({"v": [0] * (MAX_DOCUMENT_BYTES // 9 + 1)})
+        require_small(make(2 * low))
 
 
 # --- policies and workers ------------------------------------------------------------------------------

@@ -26,6 +26,8 @@ __all__ = [
     "EFFECT",
     "ERROR_TYPE",
     "IS_IMPLICIT",
+    "JUDGED",
+    "JUDGED_AT",
     "KIND",
     "LABELS",
     "OBLIGATIONS",
@@ -72,6 +74,8 @@ DETAIL = "fumehood.detail"
 DURATION_S = "fumehood.duration_s"
 EFFECT = "fumehood.effect"
 IS_IMPLICIT = "fumehood.session.is_implicit"
+JUDGED = "fumehood.result.decision"  # what policies said of a result; null: no rule could apply
+JUDGED_AT = "fumehood.result.decided_at"
 KIND = "fumehood.tool.kind"
 LABELS = "fumehood.labels"
 OBLIGATIONS = "fumehood.obligations"

@@ -9,6 +9,7 @@ from fumehood.ledger.rows import (
     NewEvent,
     call_attributes,
     dumps,
+    judged_json,
     observed_json,
     observed_summary,
     reason_json,
@@ -46,6 +47,9 @@ def outcome_event(call: ToolCall, outcome: Outcome, *, at: float) -> NewEvent:
     observed = ""
     if outcome.observed is not None and outcome.withheld is None:
         observed = "," + observed_json(_RELEASED, outcome.observed, is_result=True)
+    judged = ""
+    if outcome.judged is not None:
+        judged = "," + judged_json(outcome.judged, outcome.judged_at)
     if outcome.detail not in (b"", b"{}"):
         said[names.DETAIL] = parse(redacted_json(outcome.detail))
     if outcome.result is not None and len(outcome.result) <= _SHOWN_BYTES:
@@ -59,7 +63,7 @@ def outcome_event(call: ToolCall, outcome: Outcome, *, at: float) -> NewEvent:
         call.attempt_id,
         "deny" if outcome.withheld is not None else "",
         _summary(outcome),
-        f"{{{call_attributes(call)},{dumps(said)[1:-1]}{observed}}}",
+        f"{{{call_attributes(call)},{dumps(said)[1:-1]}{observed}{judged}}}",
         labels=dumps(list(outcome.labels)),
     )
 

@@ -78,7 +78,8 @@ class Outcome:
     """How one attempt ended. `result` is what the agent got (JSON, redacted), None if it is not kept.
 
     `error_type` is OpenTelemetry's `error.type`; `labels` say where the result may be trusted;
-    `detail` is further JSON for the record (confinement: exit, layers, attempts).
+    `detail` is further JSON for the record (confinement: exit, layers, attempts). `judged` is what policies
+    said of the result, asked at `judged_at` (Unix seconds); no revision in it: no rule could apply.
     """
 
     state: ClaimState
@@ -87,6 +88,8 @@ class Outcome:
     labels: tuple[str, ...] = ()
     withheld: Decision | None = None
     observed: Decision | None = None
+    judged: Decision | None = None
+    judged_at: float = 0.0
     duration_s: float = 0.0
     detail: bytes = b"{}"
 
@@ -235,6 +238,12 @@ class Ledger(Protocol):
         self, after: int = 0, /, *, limit: int = 1000, session: str | None = None, agent: str | None = None
     ) -> list[tuple[Event, bytes]]:
         """Decisions that have a policy input, with it, oldest first."""
+        ...
+
+    def outcomes(
+        self, after: int = 0, /, *, limit: int = 1000, session: str | None = None, agent: str | None = None
+    ) -> list[tuple[Event, bytes]]:
+        """Outcomes with the policy input of the decision that let the call run, oldest first."""
         ...
 
     def writer(self) -> Writer | None:

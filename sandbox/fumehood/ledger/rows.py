@@ -17,6 +17,7 @@ from fumehood.model import (
     Approve,
     Confine,
     Decision,
+    Effect,
     Label,
     Limit,
     Obligation,
@@ -41,6 +42,7 @@ __all__ = [
     "decision_json",
     "dumps",
     "event_from",
+    "judged_json",
     "observed_json",
     "observed_summary",
     "reason_json",
@@ -159,6 +161,13 @@ def _decision_json(decision: Decision) -> str:
     )[1:-1]
 
 
+def judged_json(decision: Decision, at: float) -> str:
+    """What was decided about a result, as the last of an outcome's attributes."""
+    if decision == _UNASKED:
+        return f'"{names.JUDGED}":null'
+    return f'"{names.JUDGED_AT}":{at!r},"{names.JUDGED}":{{{decision_json(decision)}}}'
+
+
 def observed_json(acted: Decision, full: Decision, *, is_result: bool = False) -> str:
     """What was decided where a guard only watches, as the inside of a JSON object."""
     return f'"{names.OBSERVED}":{{"would":{_would_json(acted, full, is_result)},{decision_json(full)}}}'
@@ -234,6 +243,7 @@ def _obligation_json(obligation: Obligation) -> JSON:
     return {"type": _TYPES[type(obligation)], **cast("dict[str, JSON]", _fields(obligation))}
 
 
+_UNASKED = Decision(Effect.PERMIT)
 _TYPES: dict[type, str] = {
     Approve: "approve",
     Confine: "confine",

@@ -254,6 +254,21 @@ class SqliteLedger:
             rows = db.execute(query, (*given, limit)).fetchall()
         return [(event_from(row[1:]), bytes(row[0])) for row in rows]
 
+    def outcomes(
+        self, after: int = 0, /, *, limit: int = 1000, session: str | None = None, agent: str | None = None
+    ) -> list[tuple[Event, bytes]]:
+        wanted, given = _wanted(after, session, agent)
+        query = (
+            f"WITH page AS MATERIALIZED (SELECT {EVENT_COLUMNS} FROM events "  # noqa: S608
+            f"WHERE {wanted} AND kind = 'outcome' ORDER BY seq LIMIT ?) "
+            "SELECT (SELECT body FROM documents WHERE seq = (SELECT seq FROM events AS earlier WHERE "
+            "earlier.seq < page.seq AND earlier.kind = 'decision' AND earlier.attempt_id = page.attempt_id "
+            f"ORDER BY seq DESC LIMIT 1)), {EVENT_COLUMNS} FROM page ORDER BY seq"
+        )
+        with self._hands.store.read() as db:
+            rows = db.execute(query, (*given, limit)).fetchall()
+        return [(event_from(row[1:]), bytes(row[0] or b"")) for row in rows]
+
     def last_events(self, count: int, /) -> list[Event]:
         query = f"SELECT {EVENT_COLUMNS} FROM events ORDER BY seq DESC LIMIT ?"  # noqa: S608
         with self._hands.store.read() as db:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from typing import cast
 
 from fumehood.canonical import JSON, MAX_DOCUMENT_BYTES
@@ -16,6 +17,8 @@ from fumehood.pdp.index import Index
 from fumehood.pdp.observing import acted_on
 
 __all__ = ["Ask", "check_size", "decide", "decided"]
+
+_SHORT = 4096  # characters or bytes; most calls get one of a few answers
 
 Said = tuple[Answers, More]  # by rules that apply to any tool, and by others
 Ask = Callable[[int], str | bytes]  # the number of an entry point → what it said
@@ -39,10 +42,28 @@ def decide(
         PdpError: `pdp_malformed`, or what *ask* raises.
     """
     phase = document.phase
-    seen, said = _parsed(ask(index.number(phase.value, document.tool)))
+    seen, decision = _read(ask(index.number(phase.value, document.tool)), phase, revision, observing)
     if seen != document.tool:
-        _, said = _parsed(ask(index.number(phase.value, seen)))
-    return decided(phase, said, revision=revision, observing=observing)
+        _, decision = _read(ask(index.number(phase.value, seen)), phase, revision, observing)
+    return decision
+
+
+def _read(
+    answer: str | bytes, phase: Phase, revision: str, observing: Observing | None
+) -> tuple[str, Decision]:
+    """The tool that the policies saw, and what follows from what they said; a short answer is read once."""
+    read = _read_once if len(answer) <= _SHORT else _read_anew
+    return read(answer, phase, revision, observing)
+
+
+def _read_anew(
+    answer: str | bytes, phase: Phase, revision: str, observing: Observing | None
+) -> tuple[str, Decision]:
+    seen, said = _parsed(answer)
+    return seen, decided(phase, said, revision=revision, observing=observing)
+
+
+_read_once = lru_cache(maxsize=512)(_read_anew)
 
 
 def decided(phase: Phase, said: Said, *, revision: str, observing: Observing | None = None) -> Decision:

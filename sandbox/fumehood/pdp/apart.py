@@ -27,10 +27,12 @@ _ERROR, _PANIC = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class ApartLimits:
-    """`cpu_s` is CPU time of one evaluation, `wall_s` its wall clock, `memory_bytes` address space; `all_s`
-    is CPU time of the whole process (None: as much as it wants)."""
+    """`cpu_s` is CPU time of one evaluation, `load_s` of loading the policies, `wall_s` the wall clock of
+    either, `memory_bytes` address space; `all_s` is CPU time of the whole process (None: as much as it
+    wants)."""
 
     cpu_s: float = 2.0
+    load_s: float = 20.0
     wall_s: float = 30.0
     memory_bytes: int = 1 << 30
     all_s: float | None = None
@@ -178,6 +180,7 @@ class EngineApart:
                 "path": [entry for entry in sys.path if entry],
                 "memory_bytes": self._limits.memory_bytes,
                 "cpu_s": int(self._limits.cpu_s) + 2,
+                "load_s": int(self._limits.load_s) + 2,
             }
             try:
                 self._process = _Process(marshal.dumps(greeting))
@@ -202,7 +205,7 @@ class EngineApart:
         process = self._filled()
         if not self._is_loaded:
             try:
-                self._hear(process)
+                self._hear(process, self._limits.load_s)
             except PdpError as error:
                 if error.code == "pdp_error":
                     self.close()
@@ -221,10 +224,10 @@ class EngineApart:
             self.close()
             raise
 
-    def _hear(self, process: _Process) -> str:
+    def _hear(self, process: _Process, within_s: float | None = None) -> str:
         """The next answer. Raises PdpError: `pdp_error` is an answer too, any other ends the process."""
         try:
-            cpu_until = process.cpu_s() + self._limits.cpu_s
+            cpu_until = process.cpu_s() + (self._limits.cpu_s if within_s is None else within_s)
             if self._limits.all_s is not None:
                 cpu_until = min(cpu_until, self._limits.all_s)
             answer = process.hear(time.monotonic() + self._limits.wall_s, cpu_until=cpu_until)

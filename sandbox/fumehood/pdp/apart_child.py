@@ -5,7 +5,7 @@ Started as a script (`python -I -S apart_child.py FD`) with an empty environment
 else, because this costs more than what it is asked for. Each message has its length(4) before it. What is
 asked is marshalled; an answer is a status(1) and a text:
 
-    greeting   {path, memory_bytes, cpu_s}
+    greeting   {path, memory_bytes, cpu_s, load_s}
     asked      {do: "load", files, data, lengths}                     → an empty value, or an error
                {do: "each", documents, asked: [(how, text, place)]}   → an answer for each, as they come
                {do: "prints" | "cover" | "coverage"}                  → a value, of the first as JSON
@@ -64,7 +64,16 @@ def loaded(asked: dict):  # type: ignore[no-untyped-def, type-arg]
         engine.add_data_json(asked["data"])
     except Exception as error:  # noqa: BLE001 - regorus raises RuntimeError for everything
         return None, (1, str(error))
+    analyse(engine)
     return engine, (0, "")
+
+
+def analyse(engine) -> str:  # type: ignore[no-untyped-def]
+    """What takes its time before anything is asked; what is wrong is said again to whoever asks."""
+    try:
+        return engine.eval_query_as_json("true")  # type: ignore[no-any-return]
+    except Exception as error:  # noqa: BLE001 - see above
+        return str(error)
 
 
 def evaluated(engine, asked: dict):  # type: ignore[no-untyped-def, type-arg]
@@ -103,7 +112,7 @@ def main(link: int) -> None:
     while True:
         asked = asked_next(link)
         try:
-            limit_cpu(greeting["cpu_s"])
+            limit_cpu(greeting["load_s" if asked["do"] == "load" else "cpu_s"])
             if asked["do"] == "load":
                 engine, said = loaded(asked)
                 answer(link, *said)

@@ -18,7 +18,7 @@ from fumehood.pdp.gate.context import Context, path_of
 from fumehood.pdp.syntax import Body, Module, Node, Rule, constant_of, kind_of, ref_of
 from fumehood.redaction import MARK
 
-__all__ = ["Path", "Reads", "missing_in", "pointer_of"]
+__all__ = ["Path", "Reads", "marked_in", "missing_in", "pointer_of"]
 
 Path = tuple[str, ...]  # steps below `input`
 
@@ -46,20 +46,21 @@ def pointer_of(path: Path) -> str:
     return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in path)
 
 
-def missing_in(document: JSON, *, is_marked: bool = True) -> frozenset[Path]:
+def missing_in(document: JSON, *, is_marked: bool = True, with_forms: bool = True) -> frozenset[Path]:
     """Where a recorded policy input is not what was decided on: redacted, or not recorded (of the parsed
     arguments a guard only works out those that its rules read).
 
-    *is_marked* False: nothing in it is redacted, as its text does not hold the mark.
+    *is_marked* False: nothing in it is redacted, as its text does not hold the mark. *with_forms* False: no
+    rule reads a parsed argument, so that it does not matter which of them are missing.
     """
-    found = set(_marked(document, ())) if is_marked else set()
+    found = set(marked_in(document, (), MARK)) if is_marked else set()
     whole = document if isinstance(document, dict) else {}
     context, action = whole.get("context"), whole.get("action")
     if isinstance(action, dict) and action.get("name") == Phase.EXECUTE_TOOL.value:
         there = context if isinstance(context, dict) else {}
         found |= {("context", part) for part in _PARTS if part not in there}
         forms = there.get("normalised")
-        if isinstance(forms, dict):
+        if with_forms and isinstance(forms, dict):
             found |= {("context", "normalised", *keys) for keys in unrecorded(_args(action), forms)}
     return frozenset(found)
 
@@ -69,16 +70,17 @@ def _args(action: Mapping[str, JSON]) -> JSON:
     return properties.get("args") if isinstance(properties, dict) else None
 
 
-def _marked(value: JSON, path: Path) -> Iterator[Path]:
+def marked_in(value: JSON, path: Path, mark: str) -> Iterator[Path]:
+    """Where in *value*, which stands at *path*, something was replaced by *mark*."""
     if isinstance(value, str):
-        if MARK in value:
+        if mark in value:
             yield path
     elif isinstance(value, dict):
         for name, item in value.items():
-            yield from [path] if MARK in name else _marked(item, (*path, name))
+            yield from [path] if mark in name else marked_in(item, (*path, name), mark)
     elif isinstance(value, list):
         for i, item in enumerate(value):
-            yield from _marked(item, (*path, str(i)))
+            yield from marked_in(item, (*path, str(i)), mark)
 
 
 class Reads:
@@ -87,16 +89,21 @@ class Reads:
     def __init__(self, modules: Sequence[Module]) -> None:
         self._context = Context(tuple(modules), {})
         self._rules: dict[tuple[str, str], frozenset[Path]] = {}
+        self.paths = lru_cache(maxsize=4096)(self._paths)
         self.may_matter = lru_cache(maxsize=4096)(self._may_matter)
 
     def _may_matter(self, phase: Phase, tool: str, missing: frozenset[Path]) -> frozenset[Path]:
         """Those of *missing* that a decision about *tool* may hang on."""
+        return touched(self.paths(phase, tool), missing)
+
+    def _paths(self, phase: Phase, tool: str) -> frozenset[Path]:
+        """All that a decision about *tool* may hang on."""
         read: set[Path] = set()
         for name, package in self._context.packages.items():
             for rule in PHASES[phase.value]:
                 for module, defined in package.rules.get(rule, ()):
                     read |= self.definition(name, module, defined, tool)
-        return touched(read, missing)
+        return frozenset(read)
 
     def definition(
         self, package: str, module: Module, rule: Rule, tool: str | None = None

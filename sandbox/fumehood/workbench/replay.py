@@ -9,6 +9,7 @@ and not by the policies, and what was stopped by an operator was never up to the
 from __future__ import annotations
 
 import json
+import marshal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,15 +19,20 @@ from typing import Any
 from fumehood.canonical import JSON
 from fumehood.errors import LedgerError, PdpError
 from fumehood.ledger import Event, names
+from fumehood.ledger.protocol import ClaimState
 from fumehood.ledger.rows import decision_json
 from fumehood.model import Decision, Effect, Pdp, Phase, PolicyInput, Reason, understood
 from fumehood.redaction import MARK
+from fumehood.workbench.projection import Kept, Projection, is_plain
 from fumehood.workbench.reads import Path, Reads, missing_in, pointer_of
+from fumehood.workbench.recorded_results import is_unasked, recorded_result
 
 __all__ = ["Answer", "Change", "Difference", "Level", "Replayer", "answer_of", "compare"]
 
 _MARK = MARK.encode()
 _LIMIT, _STOP = "limit_exceeded", "stopped"
+_SAID = (names.EFFECT, names.REASONS, names.OBLIGATIONS, names.RULES, names.POLICY_REVISION)
+_KEPT = 20_000  # answers
 
 
 class Level(StrEnum):
@@ -64,7 +70,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One call that was decided again. `why` says what cannot be told, or in what the obligations differ."""
+    """One call, or result, that was decided again. `why` says what cannot be told, or in what the
+    obligations differ."""
 
     seq: int
     tool: str
@@ -73,13 +80,15 @@ class Difference:
     before: Answer
     after: Answer
     why: str = ""
+    is_result: bool = False
 
     @property
     def is_permitted(self) -> bool:
-        """True if what was denied or asked would now run by itself."""
+        """True if what was denied or asked would now run by itself, or what was withheld be released."""
         return self.change is Change.WIDENED and self.after.level is Level.PERMIT
 
 
+_RELEASED = Answer(Level.PERMIT)  # no rule could apply
 _RANK = {Level.DENY: 0, Level.ASK: 1, Level.PERMIT: 2}
 _encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
 
@@ -131,11 +140,19 @@ def _answer(decision: Decision) -> Answer:
 
 
 class Replayer:
-    """Decides recorded calls again. For one thread."""
+    """Decides recorded calls again. For one thread.
 
-    def __init__(self, pdp: Pdp, reads: Reads) -> None:
+    An input is decided once: those that differ only in what no rule can read are decided alike
+    (*is_each* True: each is asked about all the same).
+    """
+
+    def __init__(self, pdp: Pdp, reads: Reads, *, is_each: bool = False) -> None:
         self._pdp = pdp
         self._reads = reads
+        self._is_each = is_each
+        self._projection = lru_cache(maxsize=4096)(self._projected)
+        self._before: Kept[Answer] = Kept(_KEPT)
+        self._after: Kept[Answer] = Kept(_KEPT)
 
     def decide(self, event: Event, document: bytes) -> Difference | None:
         """The call of a recorded decision, decided anew; None for a second decision about the same call.
@@ -150,22 +167,80 @@ class Replayer:
             raise LedgerError(text, code="ledger_corrupt") from error
 
     def _difference(self, event: Event, document: bytes) -> Difference | None:
-        said = json.loads(event.attributes)
-        before = answer_of(said.get(names.OBSERVED) or said)
+        before = self._said(json.loads(event.attributes))
         if before.codes == ("decision_changed",):
             return None
         content = json.loads(document)
-        phase = Phase(content["action"]["name"])
-        after = _answer(self._decided(phase, event.tool, document, content))
-        missing = missing_in(content, is_marked=_MARK in document)
-        unknown = self._reads.may_matter(phase, event.tool, missing) if missing else missing
+        asked = PolicyInput(Phase(content["action"]["name"]), event.tool, document)
+        after = self._decided(asked, content)
+        unknown = self._unknown(asked, content)
         change, why = compare(before, after, unknown)
         return Difference(event.seq, event.tool, event.agent, change, before, after, why)
 
-    def _decided(self, phase: Phase, tool: str, document: bytes, content: JSON) -> Decision:
+    def result(self, event: Event, document: bytes) -> Difference | None:
+        """The result of an outcome, decided anew; None if it was never decided about. *document* is the
+        policy input of its call.
+
+        Raises:
+            LedgerError: what is recorded is no outcome.
+        """
+        try:
+            return self._result(event, document)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            text = f"event {event.seq} holds no outcome that can be read: {type(error).__name__}: {error}"
+            raise LedgerError(text, code="ledger_corrupt") from error
+
+    def _result(self, event: Event, document: bytes) -> Difference | None:
+        facts = self._pdp.facts
+        after = Answer(Level.PERMIT, revision=facts.revision)
+        if is_unasked(event) and not facts.has_result_rules:
+            return Difference(
+                event.seq, event.tool, event.agent, Change.SAME, _RELEASED, after, is_result=True
+            )
+        said = json.loads(event.attributes)
+        found = recorded_result(said, document)
+        if found is None:
+            is_old = said[names.CLAIM_STATE] == ClaimState.DONE.value and facts.has_result_rules
+            return _unsure(event, after) if is_old else None
+        before = self._said(found.said) if found.said is not None else _RELEASED
+        unknown: frozenset[Path] = frozenset()
+        if facts.has_result_rules:
+            asked = PolicyInput(Phase.RETURN_RESULT, event.tool, found.body)
+            missing = found.missing | missing_in(found.content, is_marked=_MARK in asked.body)
+            unknown = self._reads.may_matter(asked.phase, asked.tool, missing)
+            after = self._decided(asked, found.content)
+        change, why = compare(before, after, unknown)
+        return Difference(event.seq, event.tool, event.agent, change, before, after, why, is_result=True)
+
+    def _said(self, attributes: Mapping[str, Any]) -> Answer:
+        """What was decided then; of one that was only observed, what all policies said."""
+        said = attributes.get(names.OBSERVED) or attributes
+        key = marshal.dumps([said[name] for name in _SAID], 2)
+        return self._before.get(key) or self._before.put(key, answer_of(said))
+
+    def _unknown(self, asked: PolicyInput, content: JSON) -> frozenset[Path]:
+        """What is not recorded of *content* and may matter."""
+        projection = self._projection(asked.phase, asked.tool)
+        is_marked, with_forms = _MARK in asked.body, projection.has_forms
+        missing = missing_in(content, is_marked=is_marked, with_forms=with_forms)
+        return self._reads.may_matter(asked.phase, asked.tool, missing) if missing else missing
+
+    def _projected(self, phase: Phase, tool: str) -> Projection:
+        return Projection(self._reads.paths(phase, tool))
+
+    def _decided(self, asked: PolicyInput, content: Any) -> Answer:
+        if self._is_each or content["resource"]["id"] != asked.tool or not is_plain(asked.body, content):
+            return _answer(self._asked(asked, content))
+        key = self._projection(asked.phase, asked.tool).key(content)
+        if key is None:
+            return _answer(self._asked(asked, content))
+        key = asked.phase.value.encode() + key
+        return self._after.get(key) or self._after.put(key, _answer(self._asked(asked, content)))
+
+    def _asked(self, asked: PolicyInput, content: Any) -> Decision:
         """As the flow does: errors are denials, and what cannot be confined is one, too."""
         try:
-            decision = understood(self._pdp.evaluate(PolicyInput(phase, tool, document)))
+            decision = understood(self._pdp.evaluate(asked))
         except PdpError as error:
             revision = self._pdp.facts.revision
             return Decision.deny(error.code, "the policy engine gave no usable answer", revision=revision)
@@ -173,6 +248,13 @@ class Replayer:
             reason = Reason("cannot_confine", "this tool runs in the agent's own process")
             return decision.refused(reason)
         return decision
+
+
+def _unsure(event: Event, after: Answer) -> Difference:
+    why = "what was decided about this result was not recorded then"
+    return Difference(
+        event.seq, event.tool, event.agent, Change.UNSURE, _RELEASED, after, why, is_result=True
+    )
 
 
 def _is_confined(content: Any) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fumehood.display import clip
+from fumehood.model import Phase
 from fumehood.workbench.replay import Answer, Change, Level
 from fumehood.workbench.replay_run import Group, Summary
 
@@ -31,10 +32,14 @@ def as_dict(summary: Summary) -> dict[str, Any]:
         "calls": summary.calls,
         "now_permitted": summary.permitted,
         "counts": {change.value: summary.counts.get(change, 0) for change in Change},
+        "results": summary.results,
+        "now_released": summary.released,
+        "result_counts": {change.value: summary.result_counts.get(change, 0) for change in Change},
         "groups": [
             {
                 "change": group.change.value,
                 "tool": group.tool,
+                "phase": (Phase.RETURN_RESULT if group.is_result else Phase.EXECUTE_TOOL).value,
                 "count": group.count,
                 "why": group.why,
                 "before": _answer_dict(group.before),
@@ -48,14 +53,19 @@ def as_dict(summary: Summary) -> dict[str, Any]:
 
 def text_lines(summary: Summary) -> Iterator[str]:
     """A replay for a person at a shell."""
-    yield f"{summary.calls} recorded calls decided again by {summary.revision[:19]}: {_counts(summary)}"
+    revision = summary.revision[:19]
+    yield f"{summary.calls} recorded calls decided again by {revision}: {_counts(summary.counts)}"
+    if _speaks_of_results(summary):
+        yield f"{summary.results} recorded results decided again: {_counts(summary.result_counts)}"
     if summary.permitted:
         yield f"{summary.permitted} that were denied, or asked, would now be PERMITTED."
+    if summary.released:
+        yield f"{summary.released} results that were withheld would now be RELEASED."
     for group in summary.groups[:_ROWS]:
         yield ""
-        yield f"{_WORDS[group.change]}: {group.count} × {group.tool}   {_step(group)}"
-        yield f"  before: {_said(group.before)}"
-        yield f"  now:    {_said(group.after)}"
+        yield f"{_WORDS[group.change]}: {group.count} × {_of(group)}   {_step(group)}"
+        yield f"  before: {_said(group, group.before)}"
+        yield f"  now:    {_said(group, group.after)}"
         if group.why:
             yield f"  {clip(group.why, 2 * _LONG)}"
         more = " …" if group.count > len(group.seqs) else ""
@@ -70,7 +80,13 @@ def markdown_lines(summary: Summary) -> Iterator[str]:
     """A replay as a comment on a pull request."""
     yield "### What this policy change does to recorded calls"
     yield ""
-    yield f"{summary.calls} recorded calls, decided again by `{summary.revision[:19]}`: {_counts(summary)}."
+    revision = f"`{summary.revision[:19]}`"
+    yield f"{summary.calls} recorded calls, decided again by {revision}: {_counts(summary.counts)}."
+    if _speaks_of_results(summary):
+        yield f"{summary.results} recorded results, decided again: {_counts(summary.result_counts)}."
+    if summary.released:
+        yield ""
+        yield f"**{summary.released} results that were withheld would now be released.**"
     if summary.permitted:
         yield ""
         yield f"**{summary.permitted} calls that were denied, or asked, would now be permitted.**"
@@ -83,9 +99,9 @@ def markdown_lines(summary: Summary) -> Iterator[str]:
         cells = (
             _WORDS[group.change].lower(),
             str(group.count),
-            group.tool,
-            _said(group.before),
-            _said(group.after) + (f" ({group.why})" if group.why else ""),
+            _of(group),
+            _said(group, group.before),
+            _said(group, group.after) + (f" ({group.why})" if group.why else ""),
             ", ".join(map(str, group.seqs)) + (" …" if group.count > len(group.seqs) else ""),
         )
         yield f"| {' | '.join(map(_cell, cells))} |"
@@ -100,28 +116,40 @@ def _cell(text: str) -> str:
     return "".join(f"&#{ord(c)};" if c in _MARKUP else c for c in shown)
 
 
-def _counts(summary: Summary) -> str:
-    said = [f"{summary.counts[c]} {_WORDS[c].lower()}" for c in Change if summary.counts.get(c)]
+def _counts(counts: Mapping[Change, int]) -> str:
+    said = [f"{counts[c]} {_WORDS[c].lower()}" for c in Change if counts.get(c)]
     return ", ".join(said) or "there are none"
 
 
+def _speaks_of_results(summary: Summary) -> bool:
+    return summary.results != summary.result_counts.get(Change.SAME, 0)
+
+
+def _of(group: Group) -> str:
+    return f"result of {group.tool}" if group.is_result else group.tool
+
+
+def _level(group: Group, answer: Answer) -> str:
+    if group.is_result:
+        return "withhold" if answer.level is Level.DENY else "release"
+    return answer.level.value
+
+
 def _step(group: Group) -> str:
-    return group.before.level.value if group.before.level == group.after.level else _arrow(group)
+    before, after = _level(group, group.before), _level(group, group.after)
+    return before if before == after else f"{before} → {after}"
 
 
-def _arrow(group: Group) -> str:
-    return f"{group.before.level.value} → {group.after.level.value}"
-
-
-def _said(answer: Answer) -> str:
+def _said(group: Group, answer: Answer) -> str:
     rules = f" [{', '.join(answer.rules)}]" if answer.rules else ""
+    level = _level(group, answer)
     if answer.level is Level.DENY:
         reasons = (f"{text} ({code})" for code, text in zip(answer.codes, answer.reasons, strict=True))
-        return clip(f"deny: {'; '.join(reasons)}{rules}", _LONG)
+        return clip(f"{level}: {'; '.join(reasons)}{rules}", _LONG)
     if answer.level is Level.ASK:
         asked = [json.loads(o) for o in answer.obligations]
         return clip(f"ask: {'; '.join(a['reason'] for a in asked if a['type'] == 'approve')}{rules}", _LONG)
-    return clip(f"permit{rules}", _LONG)
+    return clip(f"{level}{rules}", _LONG)
 
 
 def _answer_dict(answer: Answer) -> dict[str, Any]:

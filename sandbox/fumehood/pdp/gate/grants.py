@@ -31,7 +31,8 @@ def check_grants(context: Context) -> Iterator[Problem]:
         yield first.problem(
             first.package_start,
             "no policy of this bundle has a `permit`, so every call would be denied",
-            'Write what is allowed: `permit if call.tool == "…"`.',
+            'Write what is allowed: `permit if call.tool == "…"`; or, if these only restrict, name policies '
+            'that permit beside them: Guard("limits", "./policies"), `fumehood policy … limits ./policies`.',
         )
 
 
