@@ -1,10 +1,10 @@
-"""What deciding costs: embedded in both ways, and beside opa_client against a local OPA; many rules, many
-threads, and policies that are replaced meanwhile.
+"""What deciding costs: embedded in both ways, and beside opa_client against a local OPA; and many rules. For
+many threads, and policies that are replaced meanwhile, see bench_reload.py.
 
     python benchmarks/bench_policy.py [--calls 2000] [--json FILE]
 
 Prints a table; with --json also writes {"python", "kernel", "rows": [{"name", "n", "p50_ms", "p99_ms",
-"min_ms"}], "ratios": {…}, "decisions_per_s": {…}}. Compares with things measured in the same run; no verdict.
+"min_ms"}], "ratios": {…}}. Compares with things measured in the same run; no verdict.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import shutil
 import statistics
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,9 +27,8 @@ from pathlib import Path
 from bench_guard import Row, measure
 
 from fumehood.model import Pdp, Phase, PolicyInput
-from fumehood.pdp import Bundle, load_bundle, open_pdp
+from fumehood.pdp import load_bundle, open_pdp
 from fumehood.pdp.decision import decision_from
-from fumehood.pdp.reload import ReloadablePdp
 
 DOCUMENT = {
     "subject": {"type": "agent", "id": "support-bot", "properties": {"user": "alice", "roles": ["support"]}},
@@ -157,89 +155,24 @@ def _address(log: int, pid: int) -> str:
 
 
 def rules_rows(folder: Path, calls: int) -> tuple[list[Row], dict[str, float]]:
-    rows = []
+    """Few rules and many, in turns, so that a busy host is busy for all of them."""
+    asks: dict[str, Callable[[], object]] = {}
     for rules, tools, packages in ((10, 2, 1), (1000, 200, 20), (1000, 200, 1), (1000, 200, 200)):
         where = rules_of(folder / f"{rules}-{packages}", rules=rules, tools=tools, packages=packages)
         pdp = open_pdp(load_bundle([where]), isolation="thread")
-        name = f"{rules} rules, {tools} tools, {packages} packages, thread"
-        rows.append(measure(name, decide(pdp, about("t1")), calls))
-        pdp.close()
+        asks[f"{rules} rules, {tools} tools, {packages} packages, thread"] = decide(pdp, about("t1"))
+    turns = [{name: measure(name, ask, calls // 20) for name, ask in asks.items()} for _ in range(20)]
+    rows = [_middle([turn[name] for turn in turns]) for name in asks]
     few = float(rows[0]["p50_ms"])  # type: ignore[arg-type]
     many = {f"{r['name']} / 10 rules": round(float(r["p50_ms"]) / few, 2) for r in rows[1:]}  # type: ignore[arg-type]
     return rows, many
 
 
-def throughput(bundle: Bundle, isolation: str, threads: int, for_s: float = 1.5) -> float:
-    """Decisions for each second of all *threads* together."""
-    pdp = open_pdp(bundle, isolation=isolation)  # type: ignore[arg-type]
-    ended, counts = threading.Event(), [0] * threads
-    ask = decide(pdp, DOCUMENT)
-
-    def run(place: int) -> None:
-        while not ended.is_set():
-            ask()
-            counts[place] += 1
-
-    running = [threading.Thread(target=run, args=(place,)) for place in range(threads)]
-    begun = time.perf_counter()
-    for thread in running:
-        thread.start()
-    time.sleep(for_s)
-    ended.set()
-    for thread in running:
-        thread.join()
-    took = time.perf_counter() - begun
-    pdp.close()
-    return round(sum(counts) / took, 1)
-
-
-def reload_rows(folder: Path) -> list[Row]:
-    """One file of twenty changes: how long until the new ones decide, and how long calls take meanwhile."""
-    where = rules_of(folder / "reload", rules=1000, tools=200, packages=20)
-    pdp = ReloadablePdp([where], open_pdp)
-    pdp.prepare()
-    time.sleep(0.5)
-    alone = [_reload(pdp, where, n) for n in range(7)]
-    ask, times, ended = decide(pdp, about("t1")), [], threading.Event()
-
-    def run() -> None:
-        while not ended.is_set():
-            begun = time.perf_counter()
-            ask()
-            times.append((time.perf_counter() - begun) * 1000)
-            time.sleep(0.001)
-
-    caller = threading.Thread(target=run)
-    caller.start()
-    for n in range(3):
-        _reload(pdp, where, 100 + n)
-    ended.set()
-    caller.join()
-    pdp.close()
-    return [
-        _row("reload of 1,000 rules, worker", alone),
-        _row("a call while 1,000 rules are reloaded, worker", times),
-        _row("the slowest such call", [max(times)]),
-    ]
-
-
-def _reload(pdp: ReloadablePdp, where: Path, number: int) -> float:
-    text = (where / "p0.rego").read_text().partition("\n# ")[0]
-    (where / "p0.rego").write_text(f"{text}\n# {number}\n")
-    begun = time.perf_counter()
-    pdp.reload()
-    return (time.perf_counter() - begun) * 1000
-
-
-def _row(name: str, times: list[float]) -> Row:
-    times = sorted(times)
-    return {
-        "name": name,
-        "n": len(times),
-        "p50_ms": round(statistics.median(times), 4),
-        "p99_ms": round(times[min(len(times) - 1, int(len(times) * 0.99))], 4),
-        "min_ms": round(times[0], 4),
-    }
+def _middle(turns: list[Row]) -> Row:
+    """Of several measurements of one thing the medians."""
+    numbers = ("p50_ms", "p99_ms", "min_ms")
+    middle = {key: round(statistics.median(float(t[key]) for t in turns), 4) for key in numbers}  # type: ignore[arg-type]
+    return {"name": turns[0]["name"], "n": sum(int(t["n"]) for t in turns), **middle}  # type: ignore[call-overload]
 
 
 def main() -> None:
@@ -248,17 +181,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows, ratios = refund_rows(options.calls)
-    refund = load_bundle("refund")
     with tempfile.TemporaryDirectory(prefix="fumehood-bench-") as name:
         more, many = rules_rows(Path(name), options.calls)
-        rows += more + reload_rows(Path(name))
-    rates = {f"{i}, {n} threads": throughput(refund, i, n) for i in ("thread", "worker") for n in (1, 8)}
+        rows += more
     document = {
         "python": platform.python_version(),
         "kernel": platform.release(),
         "rows": rows,
         "ratios": {**ratios, **many},
-        "decisions_per_s": rates,
     }
     if options.json:
         options.json.write_text(json.dumps(document, indent=2) + "\n")
@@ -268,8 +198,6 @@ def main() -> None:
         print(f"{row['name']!s:{width}}  {row['n']!s:>6}  {row['p50_ms']!s:>9}  {row['p99_ms']!s:>9}")
     for label, ratio in {**ratios, **many}.items():
         print(f"{label:{width}}  {ratio:>17}")
-    for label, rate in rates.items():
-        print(f"{label + ', decisions/s':{width}}  {rate:>17}")
 
 
 if __name__ == "__main__":

@@ -37,9 +37,9 @@ def ledger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SqliteLe
 def fumehood(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
     """Runs one command in this process, with a stdin that is no terminal."""
 
-    def run(*args: str) -> Ran:
+    def run(*args: object) -> Ran:
         with pytest.raises(SystemExit) as caught:
-            main(args)
+            main([str(arg) for arg in args])
         out, err = capsys.readouterr()
         return Ran(int(caught.value.code or 0), out, err)
 

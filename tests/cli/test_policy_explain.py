@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from fumehood import Denied, Guard
 from fumehood.cli.root import root
-from fumehood.errors import BindError, ConfigError
+from fumehood.errors import BindError
 from fumehood.workbench.call_input import document_from
 
 LARGE = '{"tool": "issue_refund", "args": {"order_id": "A-1", "amount_usd": 5000}}'
@@ -100,10 +100,12 @@ def test_unknown_call_is_refused(ledger: str, call: str) -> None:
         ('{"tool": "x", "agrs": {}}', 'did you mean "args"'),
         ('{"args": {}}', "no tool is named"),
         ('{"tool": 3}', "/resource/id"),
-        ('{"tool": "x", "args": []}', "/action/properties/args"),
+        ('{"tool": "x", "args": []}', "args is an object such as"),
         ('{"tool": "x", "phase": "run"}', "it is one of"),
         ('{"tool": "x", "origins": {"/a": "heaven"}}', "/context/provenance"),
-        ('{"tool": "x", "context": 5}', "/context"),
+        ('{"tool": "x", "context": 5}', "context is an object"),
+        ('{"tool": "x", "resource": {"id": "y"}}', "the tool is given twice"),
+        ('{"tool": "x", "args": {}, "action": {"properties": {"args": {}}}}', "given twice"),
         ('{"tool": "x", "context": {"session": null}}', "/context"),
         ('{"tool": "x", "subject": {"nam": 3}}', "/subject/nam"),
         ('{"tool": "x", "tool": "y"}', "not valid JSON"),
@@ -122,7 +124,8 @@ def test_call_that_is_not_understood_says_where(given: str, words: str) -> None:
 
 
 def test_policies_that_cannot_be_used_are_refused() -> None:
-    assert isinstance(run("eval", "no-such-pack", given=LARGE).exception, ConfigError)
+    said = run("eval", "no-such-pack", given=LARGE)
+    assert said.exit_code == 2 and "there is no pack" in said.stderr
 
 
 def test_call_and_input_exclude_each_other(ledger: str, tmp_path: Path) -> None:
@@ -150,3 +153,25 @@ def test_fragment_keeps_what_is_given_and_normalises_arguments() -> None:
     assert found["context"]["time"] == "2026-01-01T00:00:00Z"
     assert found["context"]["normalised"]["paths"] == {"/p": "/etc"}
     assert document_from(found) == found
+
+
+def test_obligation_that_nobody_understands_is_a_denial_as_the_guards(tmp_path: Path) -> None:
+    (tmp_path / "x.rego").write_text(
+        'package policies.x\n\nimport data.fumehood.call\n\npermit if call.tool == "t"\n\n'
+        'limit contains {"key": "k", "max": call.arg("n", 1), "per_s": 60} if call.tool == "t"\n'
+    )
+    for n, code, effect in ((-1, 1, "deny"), (1, 0, "permit")):
+        call = json.dumps({"tool": "t", "args": {"n": n}})
+        said = run("eval", f"{tmp_path}/", "--json", given=call)
+        assert (said.exit_code, json.loads(said.stdout)["decision"]["effect"]) == (code, effect)
+        said = run("explain", f"{tmp_path}/", given=call)
+        assert ("unknown_obligation" in said.stdout) is (n == -1)
+
+
+def test_confinement_is_told_with_what_it_means_in_process(tmp_path: Path) -> None:
+    (tmp_path / "x.rego").write_text(
+        'package policies.x\n\nimport data.fumehood.call\n\npermit if call.tool == "t"\n\n'
+        'confine contains "python-offline" if call.tool == "t"\n'
+    )
+    assert "cannot_confine" in run("eval", f"{tmp_path}/", given='{"tool": "t"}').stdout
+    assert "cannot_confine" not in run("eval", "refund", given='{"tool": "read_ticket"}').stdout

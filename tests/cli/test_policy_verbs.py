@@ -19,7 +19,7 @@ from workbench.tables import CASES, POLICY, folder
 
 from fumehood.cli.policy import policy
 from fumehood.cli.root import root
-from fumehood.workbench.watch import changes
+from fumehood.workbench.watch import changes, folders_of
 
 WRONG = CASES.replace("effect: deny", "effect: ask")
 
@@ -38,6 +38,7 @@ def test_new_says_what_it_wrote_and_what_comes_next(tmp_path: Path) -> None:
     names = ["refunds.rego", "refunds_test.rego", "refunds_cases.yaml"]
     assert result.output.splitlines()[:3] == [f"{where}/{name}" for name in names]
     assert f"fumehood policy check {where}" in result.output
+    assert "fumehood policy check '" in run("new", tmp_path / "two words").output
     assert run("test", where, "--mutate").exit_code == 0
     refused = run("check", where)
     assert refused.exit_code == 3
@@ -53,6 +54,16 @@ def test_new_refuses_what_it_cannot_do_and_writes_nothing(tmp_path: Path) -> Non
     assert not (tmp_path / "empty").exists()
     said = run("new", tmp_path / "b", "--name", "mine", "--json")
     assert json.loads(said.output)["files"][0] == "mine.rego"
+
+
+def test_what_a_module_of_tools_prints_is_not_in_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "noisy_tools.py").write_text("print('noise')\n\n\ndef pay(amount: int) -> None: ...\n")
+    monkeypatch.chdir(tmp_path)
+    said = run("new", tmp_path / "a", "--tools", "noisy_tools:pay", "--json")
+    assert json.loads(said.stdout)["ok"] is True
+    assert "noise" in said.stderr
 
 
 # --- check ---
@@ -192,6 +203,21 @@ def test_changes_are_seen_once_the_files_are_at_rest(tmp_path: Path) -> None:
 
     seen = [file.read_text() if file.exists() else None for _ in islice(changes([tmp_path], pause=pause), 4)]
     assert seen == [None, "1", "333", "4444"]
+
+
+def test_changes_of_a_bundle_and_of_signatures_are_seen(tmp_path: Path) -> None:
+    bundle, signatures = tmp_path / "b.tar.gz", tmp_path / ".signatures.json"
+    bundle.write_text("")
+    steps = iter([lambda: bundle.write_text("22"), None, lambda: signatures.write_text("1"), None])
+
+    def pause() -> None:
+        if step := next(steps):
+            step()
+
+    each = folders_of([str(bundle), f"{tmp_path}/", "model-file"])
+    assert len(list(islice(changes(each[:1], pause=pause), 2))) == 2
+    assert len(list(islice(changes(each[1:], pause=pause), 2))) == 2
+    assert each[2].is_dir()
 
 
 def test_watching_runs_again_and_ends_at_an_interrupt(tmp_path: Path) -> None:

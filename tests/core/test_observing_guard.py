@@ -175,11 +175,6 @@ def test_mode_that_nobody_knows_is_refused(guards: Any) -> None:
         guards("watch", shop=SHOP)
 
 
-def test_opa_server_cannot_observe(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="embedded engine"):
-        Guard(folder(tmp_path / "p", shop=SHOP), pdp="http://127.0.0.1:1", mode="observe")
-
-
 def test_trace_says_what_would_have_been(guards: Any) -> None:
     guard = guards("observe", shop=SHOP)
     for tool in ("pay", "look", "often", "often", "leak"):

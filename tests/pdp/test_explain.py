@@ -338,3 +338,16 @@ def test_rule_that_ended_before_the_condition_named_would_fire(tmp_path: Path) -
                     assert fires is not False, (text, shorter, d)
                     proven += fires is True
     assert proven >= 3
+
+
+@pytest.mark.parametrize(
+    ("condition", "missing"),
+    [("call.args.n == 1", ()), ('call.path("/n") == "/a"', ("/context/normalised",))],
+)
+def test_what_was_not_recorded_is_spoken_of_where_a_rule_reads_it(
+    tmp_path: Path, condition: str, missing: tuple[str, ...]
+) -> None:
+    rule = f'permit if {{\n\tcall.tool == "pay"\n\t{condition}\n}}'
+    given = folder(tmp_path / "p", f"package policies.x\n\nimport data.fumehood.call\n\n{rule}\n")
+    found = Explainer(given).explain(document("pay", {"n": 1}))
+    assert found.missing == missing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from fumehood.pdp import Bundle, load_bundle, open_pdp, sources
 from fumehood.pdp.expand import expanded
 from fumehood.pdp.gate import inspect
 from fumehood.pdp.index import Split, entry_module, split, tools_of
-from fumehood.pdp.sources import PolicyFile
+from fumehood.pdp.near import VALUES
+from fumehood.pdp.sources import PolicyFile, library
 from fumehood.pdp.syntax import Module, module_of
 
 HEAD = "package policies.{name}\n\nimport data.fumehood.call\nimport input.resource.id as tool_id\n\n"
@@ -282,3 +284,31 @@ def test_definition_that_means_something_in_its_own_file_only_stays_there(tmp_pa
     )
     pdp = open_pdp(load_bundle([folder]), isolation="thread")
     assert [pdp.evaluate(asked(tool)).is_permit for tool in ("x", "y", "z", "q")] == [True, True, True, False]
+
+
+def test_values_beside_the_entry_points_are_those_of_the_library() -> None:
+    (text,) = (file.text for file in library() if file.name.endswith("call.rego"))
+    for name, defined in VALUES.items():
+        assert f"\n{defined}\n" in text
+        assert len(re.findall(rf"^(?:default )?{name}\b", text, re.MULTILINE)) == 2
+
+
+def test_author_may_use_the_names_that_stand_beside_the_entry_points(tmp_path: Path) -> None:
+    rules = (
+        'permit if call.tool == "a"\n\n'
+        'deny contains "x" if {\n\tcall.tool == "a"\n\tcall__tool := "b"\n\tcall__tool != call.args.t\n}\n'
+    )
+    bundle = load_bundle([folder_of(tmp_path / "p", x=HEAD.format(name="x") + rules)])
+    assert "call___tool == " in dict(bundle.embedded)["p/x.rego"]
+    pdp = open_pdp(bundle, isolation="thread")
+    assert pdp.evaluate(asked("a", {"t": "b"})).is_permit
+    assert not pdp.evaluate(asked("a", {"t": "a"})).is_permit
+
+
+def test_files_cost_nothing_where_their_rules_stand_alone(tmp_path: Path) -> None:
+    """The engine looks at every file where one package names another: no definition that is alone does."""
+    texts = {f"x{n}": HEAD.format(name=f"x{n}") + f'permit if call.tool == "t{n}"\n' for n in range(30)}
+    bundle = load_bundle([folder_of(tmp_path / "p", **texts)])
+    alone = [text for name, text in bundle.embedded if name.startswith("p/")]
+    assert len(alone) == 30
+    assert not any("data.fumehood" in text for text in alone)

@@ -188,12 +188,74 @@ def test_replaced_workers_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         policies(tmp_path, BAD)
         with pytest.raises(ConfigError):
             pdp.reload()
-        children = set(pdp._current.pids()) | {pdp._loader._process.pid}  # type: ignore[union-attr]
+        (spare,) = pdp._spares  # for the next time
+        children = {*pdp._current.pids(), pdp._loader._process.pid, spare.process.pid}  # type: ignore[union-attr]
         assert not {
             pid
             for pid in own_children() - children - before
             if b"worker.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
         }
+
+
+def test_processor_is_left_to_calls_while_policies_are_replaced(tmp_path: Path) -> None:
+    every = os.sched_getaffinity(0)
+    with opened(policies(tmp_path, READ), "worker") as pdp:
+        pdp.prepare()
+        (spare,) = pdp._spares
+        if len(every) > 1:
+            assert os.sched_getaffinity(spare.process.pid) == every - {min(every)}
+        policies(tmp_path, WRITE)
+        pdp.reload()
+        assert isinstance(pdp._current, WorkerPdp)
+        new = pdp._current
+        assert until(lambda: len(new.pids()) == 2 and len(new._pool.idle._items) == 2)
+        assert all(os.sched_getaffinity(pid) == every for pid in new.pids())
+
+
+def test_policies_change_with_the_first_worker_and_the_other_follows(tmp_path: Path) -> None:
+    with opened(policies(tmp_path, READ), "worker") as pdp:
+        policies(tmp_path, WRITE)
+        pdp.reload()
+        assert isinstance(pdp._current, WorkerPdp)
+        idle = pdp._current._pool.idle
+        assert until(lambda: len(idle._items) == 2)
+        pids = pdp._current.pids()
+        os.kill(pids[0], signal.SIGKILL)
+        answers = []
+        for _ in range(4):
+            with contextlib.suppress(PdpError):
+                answers.append(pdp.evaluate(asked("write")).is_permit)
+        assert answers.count(True) >= 3
+
+
+def test_spare_worker_ends_with_the_guard_and_not_in_a_forked_child(tmp_path: Path) -> None:
+    with opened(policies(tmp_path, READ), "worker") as pdp:
+        pdp.prepare()
+        (spare,) = pdp._spares
+        child = os.fork()
+        if child == 0:
+            status = 1
+            with contextlib.suppress(BaseException):
+                policies(tmp_path, WRITE)
+                pdp.reload()
+                status = 0 if pdp.evaluate(asked("write")).is_permit and spare not in pdp._spares else 2
+                pdp.close()
+            os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert spare.process.poll() is None
+        pdp.reload()
+        assert isinstance(pdp._current, WorkerPdp)
+        assert spare.process.pid in pdp._current.pids()
+        os.kill(spare.process.pid, signal.SIGKILL)
+        pdp.prepare()
+        (other,) = pdp._spares
+        os.kill(other.process.pid, signal.SIGKILL)
+        assert until(lambda: other.process.poll() is not None)
+        policies(tmp_path, READ)
+        pdp.reload()
+        pdp.prepare()
+        (last,) = pdp._spares
+    assert until(lambda: last.process.poll() is not None)
 
 
 def test_no_call_is_lost_or_decided_by_two_revisions(tmp_path: Path) -> None:

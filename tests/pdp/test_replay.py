@@ -20,7 +20,7 @@ from fumehood.model import Approve, Confine, Decision, Effect, Limit, Phase, Pol
 from fumehood.normalise import normalised
 from fumehood.pdp import load_bundle, open_pdp
 from fumehood.redaction import MARK
-from fumehood.workbench.explain import policy_modules
+from fumehood.workbench.loading import load_parsed
 from fumehood.workbench.reads import Reads, missing_in, pointer_of
 from fumehood.workbench.replay import Answer, Change, Level, Replayer, answer_of, compare
 
@@ -88,7 +88,7 @@ def test_rule_that_moved_changes_nothing() -> None:
 
 def replayer(tmp_path: Path, text: str) -> Replayer:
     given = _folder(tmp_path / "new", text)
-    return Replayer(open_pdp(load_bundle(given), isolation="thread"), Reads(policy_modules(given)))
+    return Replayer(open_pdp(load_bundle(given), isolation="thread"), Reads(load_parsed(given)[1]))
 
 
 def _folder(path: Path, text: str, data: str = "{}") -> list[str]:
@@ -247,7 +247,7 @@ def test_decision_does_not_hang_on_what_is_said_not_to_matter(tmp_path: Path, se
             pdp = open_pdp(load_bundle(given), isolation="thread")
         except ConfigError:
             continue
-        reads = Reads(policy_modules(given))
+        reads = Reads(load_parsed(given)[1])
         for args in ARGS:
             asked: Any = document("pay", args, normalised=NORMALISED, counters={}, history=[])  # type: ignore[arg-type]
             for name in args:

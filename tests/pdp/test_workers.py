@@ -320,3 +320,18 @@ def test_first_who_waits_is_first_served() -> None:
     fair.put(7)
     assert fair.get(0.0) == 7
     assert not fair._waiting
+
+
+def test_host_that_stood_still_is_no_reason_to_come_away_with_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fumehood.pdp.fair.GRACE_S", 20.0)
+    late: FairQueue[int] = FairQueue()
+    timer = threading.Timer(0.1, late.put, [7])
+    timer.start()
+    assert late.get(0.01) == 7
+    timer.join()
+    monkeypatch.setattr("fumehood.pdp.fair.GRACE_S", 0.01)
+    with pytest.raises(queue.Empty):
+        late.get(0.01)
+    assert not late._waiting

@@ -65,6 +65,8 @@ def test_pack_passes_the_gate_and_its_own_tests(pack: str) -> None:
 def test_pack_that_only_restricts_is_refused_alone(pack: str) -> None:
     (problem,) = check([pack])
     assert "no policy of this bundle has a `permit`" in problem.message
+    assert "beside them" in problem.remedy
+    assert check([pack, "refund"]) == []
 
 
 def test_packs_can_be_loaded_together() -> None:

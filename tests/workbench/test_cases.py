@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from workbench.tables import CASES, folder, row
 from fumehood.errors import ConfigError, Problem
 from fumehood.pdp.document import complaints
 from fumehood.pdp.sources import PolicyFile
-from fumehood.workbench.cases import Case, cases_of, completed
+from fumehood.workbench.call_input import document_from
+from fumehood.workbench.cases import Case, cases_of
+from fumehood.workbench.completing import completed
 from fumehood.workbench.fragments import fragment_of
 from fumehood.workbench.run import run_policy_tests
 from fumehood.workbench.tools import ToolSchema
@@ -30,7 +34,8 @@ def test_fragment_becomes_a_whole_policy_input() -> None:
     action, context = case.document["action"], case.document["context"]
     assert action == {"name": "execute_tool", "properties": {"args": {"path": "/srv/a/../b"}}}
     assert context["normalised"]["paths"] == {"/path": "/srv/b"}  # type: ignore[index,call-overload]
-    assert context["provenance"] == {"args": {"/path": [{"origin": "user"}]}}  # type: ignore[index,call-overload]
+    source = {"origin": "user", "source": "given"}
+    assert context["provenance"] == {"args": {"/path": [source]}}  # type: ignore[index,call-overload]
     assert (case.name, case.line) == ("one", 2)
 
 
@@ -133,3 +138,35 @@ def test_what_is_shown_of_an_input_completes_to_it_again(args: Any, origins: Any
     short = fragment_of(document)
     assert completed(short, {}) == document
     assert len(str(short)) < len(str(document))
+
+
+def test_row_and_call_with_the_same_fragment_are_the_same_question() -> None:
+    text = (
+        '{"tool": "fetch", "args": {"url": "http://a"}, "origins": {"/url": "user"}, "subject": {"id": "x"}}'
+    )
+    (case,), problems = read(row(text))
+    assert problems == []
+    asked = document_from(json.loads(text), at=datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp())
+    assert isinstance(asked, dict)
+    session = {"session": {"id": "case"}}
+    assert asked | {"context": asked["context"] | session} == case.document  # type: ignore[operator]
+
+
+def test_row_may_name_a_phase_and_has_the_history_and_counters_of_a_first_call() -> None:
+    (case,), problems = read(row("{tool: fetch, phase: return_result, action: {properties: {result: x}}}"))
+    assert problems == []
+    assert case.document["action"]["name"] == "return_result"  # type: ignore[index,call-overload]
+    assert "provenance" not in case.document["context"]  # type: ignore[operator]
+    (case,), _ = read(row("{tool: fetch}"))
+    assert case.document["context"]["history"] == []  # type: ignore[index,call-overload]
+    assert case.document["context"]["counters"]["windows"]["60"] == {"calls": 0}  # type: ignore[index,call-overload]
+    _, problems = read(row("{tool: fetch, phase: connect, action: {name: connect}}"))
+    assert "the phase is given twice" in problems[0].message
+    _, problems = read(row("{tool: fetch, phase: connected}"))
+    assert problems
+
+
+def test_calls_know_the_annotations_of_the_tools_beside_the_policies() -> None:
+    tools = [ToolSchema("fetch", annotations={"kind": "egress"})]
+    asked: Any = document_from({"tool": "fetch"}, tools=tools)
+    assert asked["resource"]["properties"]["annotations"] == {"kind": "egress"}

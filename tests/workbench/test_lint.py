@@ -10,11 +10,12 @@ from host import opa_binary, require
 from pdp.generated import DATA, policy
 from policies.test_packs import with_permits
 
+from fumehood.parsed import assemble
 from fumehood.pdp import sources
 from fumehood.pdp.gate import inspect
 from fumehood.pdp.gate.context import Context
 from fumehood.pdp.sources import pack_names
-from fumehood.workbench.cases import completed
+from fumehood.workbench.completing import completed
 from fumehood.workbench.deciding import DecidingLines
 from fumehood.workbench.judge import EmbeddedJudge
 from fumehood.workbench.lint import check_policies
@@ -52,6 +53,11 @@ FOUND = [
     (BOUNDED.replace("<= 9", '<= 9\n\tcall.trusted("/too")'), "unknown-argument", "error", 13, 15),
     (BOUNDED.replace("<= 9", '<= 9\n\tcall.arg("t", "") != ""'), "unknown-argument", "error", 13, 11),
     (BOUNDED.replace("<= 9", "<= 9\n\tinput.action.properties.args.t == 1"), "unknown-argument", "error", 13, 2),  # noqa: E501
+    (PERMIT + DENY % '\tinput.subject.idd == "x"', "unknown-field", "error", 14, 2),
+    (PERMIT + DENY % "\tinput.subject.properties.team", "unknown-field", "error", 14, 2),
+    (PERMIT + DENY % '\tinput.context.history[_].tol == "x"', "unknown-field", "error", 14, 2),
+    (PERMIT + DENY % '\tinput.context.counters.session["pay"].call > 1', "unknown-field", "error", 14, 2),
+    (PERMIT + DENY % '\tinput["resourse"].id == "x"', "unknown-field", "error", 14, 2),
     (PERMIT + DENY % '\tcall.tool == "pay"\n\tcall.args.amount > 9', "deny-only-bound", "error", 15, 2),
     (PERMIT + DENY % "\tcall.args.amount > 9", "deny-only-bound", "error", 14, 2),
     (PERMIT + DENY % '\tcall.arg("amount", 0) > 9', "deny-only-bound", "error", 14, 11),
@@ -120,6 +126,11 @@ GOOD = [
     PERMIT + DENY % '\tstartswith(call.path("/path"), "/etc")',
     'permit if {\n\t_is_pay\n\tcall.args.amount <= 9\n}\n\n_is_pay if call.tool in _tools\n\n_tools := {"pay"}\n',  # noqa: E501
     PERMIT + DENY % "\tsome n in [1]\n\tn > 0",
+    PERMIT + DENY % '\tinput.context.history[_].tool == "x"\n\tinput.subject.properties.roles[0] == "x"',
+    PERMIT + DENY % "\tinput.context.counters.session[call.tool].calls > 1",
+    PERMIT + DENY % '\tinput.context.provenance.args["/to"][_].origin == "x"\n\tinput.context.session.prompt',
+    PERMIT + DENY % '\tinput.action.properties.args.to.x.y == input.context.normalised.paths["/to"]',
+    PERMIT + "\n_input := {1} if call.tool\n" + DENY % "\t_input[1]\n\tinput[call.tool]",
     PERMIT + "\n" + 'label contains "untrusted"\n'.join(["# METADATA\n# title: x\n", ""]),
 ]
 
@@ -190,7 +201,10 @@ def test_opa_finds_types_and_fields_and_its_strict_mode_only_warns(tmp_path: Pat
     checked = check_policies([str(tmp_path)], opa=opa_binary())
     assert checked.with_opa
     found = [(f.code, f.severity, f.problem.file, f.problem.line) for f in checked.findings]
-    assert found == [("opa", "error", f"{tmp_path}/x.rego", 14), ("opa", "error", f"{tmp_path}/x.rego", 15)]
+    assert found == [
+        ("unknown-field", "error", f"{tmp_path}/x.rego", 14),
+        ("opa", "error", f"{tmp_path}/x.rego", 15),
+    ]
     (tmp_path / "x.rego").write_text(
         HEAD.replace("call\n", "call\nimport data.fumehood.call as c\n", 1) + PERMIT
     )
@@ -218,3 +232,20 @@ def test_any_policy_that_loads_can_be_checked_and_the_lines_behind_its_answers_f
         shown = {one.rule for one in DecidingLines(verdict).behind(document, answer)}
         assert set(answer.rules) <= shown
     assert judged > 15
+
+
+@pytest.mark.parametrize(("kind", "module"), [("shell", "tree_sitter_bash"), ("sql", "sqlglot")])
+def test_parser_that_is_not_installed_is_told_of_where_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, module: str
+) -> None:
+    text = HEAD + f'permit if {{\n\tcall.tool == "pay"\n\tcall.{kind}("/to").parsed\n}}\n'
+    other = HEAD.replace("policies.x", "policies.y") + 'permit if call.path("/to") == "/srv/a"\n'
+    where = str(tmp_path)
+    (tmp_path / "x.rego").write_text(text)
+    (tmp_path / "y.rego").write_text(other)
+    assert [f for f in check_policies([where]).findings if f.code == "missing-parser"] == []
+    monkeypatch.setattr(assemble, "find_spec", lambda name: None if name == module else name)
+    (found,) = [f for f in check_policies([where]).findings if f.code == "missing-parser"]
+    assert (found.severity, found.problem.line, found.problem.column) == ("warning", 11, 2)
+    assert f"call.{kind}" in found.problem.message
+    assert "pip install 'fumehood[parsers]'" in found.problem.remedy

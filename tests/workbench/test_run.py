@@ -11,6 +11,8 @@ from host import opa_binary, require
 from workbench.tables import CASES, POLICY, failed, folder, row
 
 from fumehood.errors import ConfigError
+from fumehood.pdp.sources import PolicyFile
+from fumehood.pdp.syntax import Module, module_of
 from fumehood.workbench import run_policy_tests
 from fumehood.workbench.answers import Answer
 from fumehood.workbench.coverage import coverage_of
@@ -270,7 +272,7 @@ def test_as_many_decisions_come_back_as_were_asked_for(tmp_path: Path) -> None:
 
 def test_what_the_guard_would_not_send_is_denied_here_as_well(tmp_path: Path) -> None:
     from fumehood.pdp import sources
-    from fumehood.workbench.cases import completed
+    from fumehood.workbench.completing import completed
     from fumehood.workbench.judge import EmbeddedJudge, gated
 
     judge = EmbeddedJudge(gated(sources.read([str(folder(tmp_path))])))
@@ -284,5 +286,24 @@ def test_one_line_of_many_that_is_missing_is_not_rounded_away() -> None:
     report = json.dumps(
         {"files": [{"path": "a", "covered": list(range(1, 50_000)), "not_covered": [50_000]}]}
     )
-    assert coverage_of([report], ["a"]).percent == 99.99
-    assert coverage_of([], ["a"]).percent == 100
+    module = module_of(PolicyFile("a", "a", "package policies.a\n\npermit if true\n", "p"))
+    assert isinstance(module, Module)
+    assert coverage_of([report], [module], known=report).percent == 99.99
+    assert coverage_of([], [module], known=report).percent == 0
+    assert coverage_of([], [module], known='{"files": []}').files[0].missed == (3,)
+
+
+def test_file_of_which_nothing_was_asked_is_not_covered(tmp_path: Path) -> None:
+    where = folder(
+        tmp_path,
+        other_dot_rego='package policies.other\n\npermit_connect if input.context.connect.host == "a"\n',
+        functions_dot_rego="package policies.pay\n\n_f(x) := x + 1\n",
+    )
+    report = run_policy_tests([str(where)], covers=True)
+    assert report.is_ok and report.coverage is not None
+    by_name = {Path(file.path).name: file for file in report.coverage.files}
+    assert by_name["other.rego"].missed == (3,) and by_name["functions.rego"].missed == (3,)
+    assert by_name["pay.rego"].covered and report.coverage.percent < 100
+    (tmp_path / "pay_cases.yaml").unlink()
+    report = run_policy_tests([str(where)], covers=True)
+    assert report.results == () and report.coverage is not None and report.coverage.percent == 0

@@ -18,6 +18,15 @@ decision := {
 	"policy": {"revision": _revision, "rules": _rules},
 }
 
+# METADATA
+# description: |
+#   {decision, said}: the same decision, and what it was made of: [package, rule, type, value]. It is asked for
+#   at an OPA server by a guard that only observes some packages, or all.
+observed := {
+	"decision": decision,
+	"said": {[name, rule, type_name(value), value] | some [name, rule, value] in _said},
+}
+
 default _phase := ""
 
 _phase := input.action.name

@@ -5,42 +5,28 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from fumehood.cli.output import echo_json, json_option, print_table
+from fumehood.cli.policy_keys import ALGORITHMS, KEY_FILE, key_from, signed_option
 from fumehood.display import clip, inert, pretty
 
 if TYPE_CHECKING:
     from fumehood.errors import ConfigError, Problem
-    from fumehood.pdp import Bundle, BundleKey, Inspection
+    from fumehood.pdp import Bundle, Inspection
+    from fumehood.pdp.keys import Keys
     from fumehood.pdp.packed import Packed
 
 __all__ = ["build", "inspect"]
 
-F = TypeVar("F", bound=Callable[..., object])
 _POLICY_EXIT = 3  # configuration or policy
 _USAGE_EXIT = 2
 _RULE = ("name", "file", "line", "metadata")
 _SHOWN = 2000  # characters of data
-_ALGORITHMS = [f"{family}{bits}" for family in ("RS", "ES", "PS", "HS") for bits in (256, 384, 512)]
-_KEY = click.Path(exists=True, dir_okay=False)
-
-
-def _verification(command: F) -> F:
-    """The key that sources must be signed with."""
-    key, algorithm = "SOURCES must be signed with this key (PEM).", "Its algorithm [from the key]."
-    options = (
-        click.option("--verification-key", "trusted", type=_KEY, help=key),
-        click.option("--verification-alg", "trusted_alg", type=click.Choice(_ALGORITHMS), help=algorithm),
-        click.option("--verification-scope", "trusted_scope", default="", help="What it must be signed for."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 @click.command()
@@ -50,11 +36,11 @@ def _verification(command: F) -> F:
 )
 @click.option("-r", "--revision", default="", help="What the manifest calls it [the digest of the policies].")
 @click.option("--metadata", multiple=True, metavar="NAME=TEXT", help="More for the manifest.")
-@click.option("--signing-key", type=_KEY, help="Sign it with this private key (PEM), or secret.")
-@click.option("--signing-alg", type=click.Choice(_ALGORITHMS), help="The algorithm [from the key].")
+@click.option("--signing-key", type=KEY_FILE, help="Sign it with this private key (PEM), or secret.")
+@click.option("--signing-alg", type=click.Choice(ALGORITHMS), help="The algorithm [from the key].")
 @click.option("--key-id", default="default", show_default=True, help="What the signature calls the key.")
 @click.option("--scope", default="", help="What it is signed for.")
-@_verification
+@signed_option
 @json_option
 def build(
     *,
@@ -66,9 +52,7 @@ def build(
     signing_alg: str | None,
     key_id: str,
     scope: str,
-    trusted: str | None,
-    trusted_alg: str | None,
-    trusted_scope: str,
+    signed_by: Keys,
     as_json: bool,
 ) -> None:
     """Write SOURCES (folders, bundles, names of packs; default ./policies) as one bundle that OPA loads, too.
@@ -85,11 +69,10 @@ def build(
         raise click.UsageError(f"--output {output}: a bundle is called *.tar.gz")
     if signing_key is None and (signing_alg or scope or key_id != "default"):
         raise click.UsageError("--signing-alg, --key-id and --scope are for --signing-key")
-    keys = _keys(trusted, trusted_alg, trusted_scope)
-    key = _key(signing_key, signing_alg, scope, id=key_id) if signing_key else None
+    key = key_from(signing_key, signing_alg, scope, id=key_id) if signing_key else None
     more = _pairs(metadata)
     try:
-        bundle = load_bundle(sources or ("./policies",), signed_by=keys)
+        bundle = load_bundle(sources or ("./policies",), signed_by=signed_by)
         packed = pack(bundle, revision=revision, metadata=more, key=key)
     except ConfigError as error:
         _refuse(error, as_json=as_json)
@@ -100,14 +83,12 @@ def build(
 
 @click.command()
 @click.argument("sources", nargs=-1)
-@_verification
+@signed_option
 @json_option
 def inspect(
     *,
     sources: tuple[str, ...],
-    trusted: str | None,
-    trusted_alg: str | None,
-    trusted_scope: str,
+    signed_by: Keys,
     as_json: bool,
 ) -> None:
     """Show what is in SOURCES (folders, bundles, names of packs; default ./policies): manifest and signature,
@@ -118,9 +99,8 @@ def inspect(
     from fumehood.errors import ConfigError
     from fumehood.pdp import inspect_sources
 
-    keys = _keys(trusted, trusted_alg, trusted_scope)
     try:
-        found = inspect_sources(sources or ("./policies",), signed_by=keys)
+        found = inspect_sources(sources or ("./policies",), signed_by=signed_by)
     except ConfigError as error:
         _refuse(error, as_json=as_json)
         return
@@ -130,23 +110,6 @@ def inspect(
         _show(found)
     if found.problems:
         click.get_current_context().exit(_POLICY_EXIT)
-
-
-def _keys(path: str | None, algorithm: str | None, scope: str) -> tuple[BundleKey, ...]:
-    if path is None:
-        if algorithm or scope:
-            raise click.UsageError("--verification-alg and --verification-scope are for --verification-key")
-        return ()
-    return (_key(path, algorithm, scope),)
-
-
-def _key(path: str, algorithm: str | None, scope: str, *, id: str = "default") -> BundleKey:
-    from fumehood.pdp import BundleKey
-    from fumehood.pdp.jws import algorithm_of
-
-    key = BundleKey.from_file(path, id=id, algorithm=algorithm, scope=scope)
-    algorithm_of(key)  # what is wrong with the key is said before anything is read
-    return key
 
 
 def _pairs(given: Sequence[str]) -> dict[str, str]:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from fumehood.cli.output import echo_json
+from fumehood.cli.policy_keys import signed_option
 from fumehood.cli.policy_output import POLICY, problem_json, refuse, say
 from fumehood.cli.policy_sources import opa_option, sources_argument, tools_option
 
 if TYPE_CHECKING:
     from fumehood.pdp import Bundle
+    from fumehood.pdp.keys import Keys
     from fumehood.workbench.lint import Checked, Finding
 
 __all__ = ["check"]
@@ -21,12 +23,20 @@ __all__ = ["check"]
 @sources_argument
 @tools_option
 @opa_option
+@signed_option
 @click.option("--strict", is_flag=True, help="Warnings refuse, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(
-    sources: tuple[str, ...], *, tools: str | None, opa: str | None, strict: bool, as_json: bool
+    sources: tuple[str, ...],
+    *,
+    tools: str | None,
+    opa: str | None,
+    signed_by: Keys,
+    strict: bool,
+    as_json: bool,
 ) -> None:
-    """Say what may not decide in SOURCES (folders, or names of packs; default ./policies), and what to write.
+    """Say what may not decide in SOURCES (folders, bundles, names of packs; default ./policies), and what to
+    write instead.
 
     Exit code: 0 nothing but warnings, 2 no such source, 3 something.
     """
@@ -37,8 +47,10 @@ def check(
 
     given = sources or ("./policies",)
     try:
-        checked = check_policies(given, tools=load_tools(tools) if tools else (), opa=opa)
-        bundle = load_bundle(given) if checked.loads else None
+        checked = check_policies(
+            given, tools=load_tools(tools) if tools else (), opa=opa, signed_by=signed_by
+        )
+        bundle = load_bundle(given, signed_by=signed_by) if checked.loads else None
     except ConfigError as error:
         refuse(error, as_json=as_json)
     is_ok = not (checked.findings if strict else checked.errors)

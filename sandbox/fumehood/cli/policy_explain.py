@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING
 
 import click
 
 from fumehood.cli.failures import UnknownIdError, known_ids
 from fumehood.cli.output import each_event, echo_json, json_option, ledger_option, open_existing
+from fumehood.cli.policy_keys import signed_option
+from fumehood.cli.policy_output import refusing
 from fumehood.cli.policy_sources import sources_argument
 from fumehood.display import inert
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
     from fumehood.canonical import JSON
     from fumehood.ledger import Ledger
+    from fumehood.pdp.keys import Keys
+    from fumehood.workbench.tools import ToolSchema
 
 __all__ = ["evaluate", "explain"]
 
@@ -39,6 +43,7 @@ def _call_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "-i", "--input", "given", type=click.File("rb"), help="A JSON file, - is stdin [default: -]."
         ),
+        signed_option,
         sources_argument,
     ):
         command = option(command)
@@ -48,28 +53,38 @@ def _call_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.command("eval")
 @_call_options
 def evaluate(
-    *, sources: tuple[str, ...], given: IO[bytes] | None, call: str | None, ledger: str | None, as_json: bool
+    *,
+    sources: tuple[str, ...],
+    signed_by: Keys,
+    given: IO[bytes] | None,
+    call: str | None,
+    ledger: str | None,
+    as_json: bool,
 ) -> None:
-    """Decide one call by SOURCES (folders, or names of packs; default ./policies).
+    """Decide one call by SOURCES (folders, bundles, names of packs; default ./policies).
 
     The call is JSON: {"tool": …, "args": {…}}, with "origins": {POINTER: ORIGIN} and any part of "subject",
     "action", "resource" and "context" where it matters. What is left out is filled in.
 
-    Exit code: 0 permitted (at once or after a person agrees), 1 denied, 2 the call is not understood,
-    3 the policies cannot be used, 5 the ledger cannot be used.
+    Exit code: 0 permitted (at once or after a person agrees), 1 denied, 2 the call is not understood, or no
+    such source, 3 the policies cannot be used, 5 the ledger cannot be used.
     """
     from fumehood.errors import PdpError
     from fumehood.workbench.explain import Explainer
-    from fumehood.workbench.explain_text import decision_dict, decision_lines
+    from fumehood.workbench.explain_text import answer_word, decision_dict, decision_lines
+    from fumehood.workbench.loading import tools_of
 
-    document = _document(given, call, ledger)
-    explainer = Explainer(sources or ("./policies",))
+    policies = sources or ("./policies",)
+    with refusing(as_json=as_json):
+        document = _document(given, call, ledger, tools_of(policies, signed_by) if call is None else ())
+        explainer = Explainer(policies, signed_by=signed_by)
     try:
         decision, error = explainer.decide(document), ""
     except PdpError as problem:
         decision, error = None, f"{problem.code}: {problem}"
     if as_json:
-        echo_json({"decision": decision_dict(decision) if decision else None, "error": error or None})
+        said = decision_dict(decision) if decision else None
+        echo_json({"answer": answer_word(decision), "decision": said, "error": error or None})
     else:
         _say(decision_lines(decision, error))
     if decision is None or not decision.is_permit:
@@ -82,6 +97,7 @@ def evaluate(
 def explain(
     *,
     sources: tuple[str, ...],
+    signed_by: Keys,
     given: IO[bytes] | None,
     call: str | None,
     ledger: str | None,
@@ -92,22 +108,28 @@ def explain(
 
     The call is given as to `fumehood policy eval`.
 
-    Exit code: 0 explained, 2 the call is not understood, 3 the policies cannot be used, 5 the ledger cannot
-    be used.
+    Exit code: 0 explained, 2 the call is not understood, or no such source, 3 the policies cannot be used, 5
+    the ledger cannot be used.
     """
     from fumehood.workbench.explain import Explainer
     from fumehood.workbench.explain_text import as_dict, explanation_lines
+    from fumehood.workbench.loading import tools_of
 
-    document = _document(given, call, ledger)
-    found = Explainer(sources or ("./policies",)).explain(document)
+    policies = sources or ("./policies",)
+    with refusing(as_json=as_json):
+        document = _document(given, call, ledger, tools_of(policies, signed_by) if call is None else ())
+        explainer = Explainer(policies, signed_by=signed_by)
+    found = explainer.explain(document)
     if as_json:
         echo_json(as_dict(found))
     else:
         _say(explanation_lines(found, is_verbose=verbose))
 
 
-def _document(given: IO[bytes] | None, call: str | None, ledger: str | None) -> JSON:
-    """The policy input that is asked about.
+def _document(
+    given: IO[bytes] | None, call: str | None, ledger: str | None, tools: Sequence[ToolSchema]
+) -> JSON:
+    """The policy input that is asked about. *tools* know their annotations.
 
     Raises:
         BindError: what was written is not understood.
@@ -118,7 +140,7 @@ def _document(given: IO[bytes] | None, call: str | None, ledger: str | None) -> 
     if call is None:
         from fumehood.canonical import parse
 
-        return document_from(parse(given.read() if given is not None else _stdin()))
+        return document_from(parse(given.read() if given is not None else _stdin()), tools=tools)
     if given is not None:
         raise click.UsageError("--call and --input exclude each other")
     with known_ids():

@@ -24,6 +24,7 @@ def new(folder: str, *, tools: str | None, name: str | None, as_json: bool) -> N
 
     Exit code: 0 written, 2 the folder is not empty, or the tools cannot be read.
     """
+    import shlex
     from pathlib import Path
 
     from fumehood.errors import ConfigError
@@ -41,5 +42,5 @@ def new(folder: str, *, tools: str | None, name: str | None, as_json: bool) -> N
         return
     for file in files:
         say(str(where / file))
-    shown = folder if "/" in folder else f"./{folder}".removesuffix(".")
+    shown = shlex.quote(folder if "/" in folder else f"./{folder}".removesuffix("."))
     say(f"next: fumehood policy test {shown}, then fumehood policy check {shown} for what is left to decide")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     from fumehood.errors import ConfigError, Problem
 
-__all__ = ["FAILED", "POLICY", "USAGE", "problem_json", "refuse", "say"]
+__all__ = ["FAILED", "POLICY", "USAGE", "problem_json", "refuse", "refusing", "say"]
 
 FAILED, USAGE, POLICY = 1, 2, 3  # exit codes
 
@@ -27,6 +29,17 @@ def refuse(error: ConfigError, *, as_json: bool) -> Never:
     else:
         say(str(error), err=True)
     raise click.exceptions.Exit(POLICY if error.problems else USAGE)
+
+
+@contextmanager
+def refusing(*, as_json: bool) -> Iterator[None]:
+    """Around reading policies: a ConfigError ends the command as `refuse` does."""
+    from fumehood.errors import ConfigError
+
+    try:
+        yield
+    except ConfigError as error:
+        refuse(error, as_json=as_json)
 
 
 def problem_json(problem: Problem) -> dict[str, object]:

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from fumehood.cli.output import describe_ledger, echo_json, ledger_option, open_existing
+from fumehood.cli.policy_keys import signed_option
+from fumehood.cli.policy_output import refusing
 from fumehood.cli.policy_sources import sources_argument
 from fumehood.display import inert
 
 if TYPE_CHECKING:
+    from fumehood.pdp.keys import Keys
     from fumehood.workbench.replay_run import Summary
 
 __all__ = ["replay"]
@@ -20,6 +23,7 @@ _FAILED = 1
 
 @click.command()
 @sources_argument
+@signed_option
 @click.option("--session", help="Only this session.")
 @click.option("--agent", help="Only this agent.")
 @click.option(
@@ -49,6 +53,7 @@ _FAILED = 1
 def replay(
     *,
     sources: tuple[str, ...],
+    signed_by: Keys,
     session: str | None,
     agent: str | None,
     form: str,
@@ -58,12 +63,13 @@ def replay(
     examples: int,
     ledger: str | None,
 ) -> None:
-    """Decide the calls in the ledger again by SOURCES (folders, or names of packs; default ./policies).
+    """Decide the calls in the ledger again by SOURCES (folders, bundles, names of packs; default ./policies).
 
     The time is the recorded one. Results are decided again as well, as far as they are recorded.
 
     Exit code: 0 nothing that was denied or asked would be permitted, and nothing that was withheld be
-    released, 1 something would (see --fail-on), 3 the policies cannot be used, 5 the ledger cannot be used.
+    released, 1 something would (see --fail-on), 2 no such source, 3 the policies cannot be used, 5 the ledger
+    cannot be used.
     """
     from fumehood.workbench.replay_run import Wanted
     from fumehood.workbench.replay_run import replay as run
@@ -73,7 +79,10 @@ def replay(
     if form == "text":
         click.echo(describe_ledger(book), err=True)
     wanted = Wanted(book.path, session, agent)
-    found = run(sources or ("./policies",), wanted, processes=processes, examples=examples)
+    with refusing(as_json=form == "json"):
+        found = run(
+            sources or ("./policies",), wanted, processes=processes, examples=examples, signed_by=signed_by
+        )
     _print(found, form)
     if _is_failure(found, fail_on):
         click.get_current_context().exit(_FAILED)

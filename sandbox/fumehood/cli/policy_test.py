@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fumehood.cli.policy_keys import signed_option
 from fumehood.cli.policy_output import FAILED, USAGE, refuse, say
 from fumehood.cli.policy_sources import opa_option, sources_argument
 from fumehood.cli.policy_test_report import print_junit, print_report, report_json
@@ -14,6 +15,7 @@ from fumehood.cli.policy_test_report import print_junit, print_report, report_js
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fumehood.pdp.keys import Keys
     from fumehood.workbench import Report
 
 __all__ = ["test"]
@@ -37,6 +39,7 @@ __all__ = ["test"]
     help="Which engine decides; both: they must agree.",
 )
 @opa_option
+@signed_option
 @click.option(
     "-f",
     "--format",
@@ -59,11 +62,12 @@ def test(
     watch: bool,
     engine: str,
     opa: str | None,
+    signed_by: Keys,
     shape: str,
     as_json: bool,
     fail_on_empty: bool,
 ) -> None:
-    """Run the *_test.rego and *_cases.yaml of SOURCES (folders, or names of packs; default ./policies).
+    """Run the *_test.rego and *_cases.yaml of SOURCES (folders, bundles, names of packs; default ./policies).
 
     Exit code: 0 all pass, 1 one does not, 2 no such source or no such test, 3 the policies cannot be loaded.
     """
@@ -86,6 +90,7 @@ def test(
                 opa=opa,
                 covers=covers,
                 mutates=mutate,
+                signed_by=signed_by,
             )
         except ConfigError as error:
             refuse(error, as_json=shape == "json")
@@ -107,8 +112,10 @@ def _print(report: Report, shape: str, *, verbose: bool) -> None:
 
 
 def _exit_code(report: Report, threshold: float | None, *, is_narrowed: bool, fail_on_empty: bool) -> int:
-    if not report.results:
-        return USAGE if is_narrowed else FAILED if fail_on_empty else 0
+    if not report.results and is_narrowed:
+        return USAGE
+    if not report.results and fail_on_empty:
+        return FAILED
     if threshold is not None and report.coverage and report.coverage.percent < threshold:
         say(f"coverage is {report.coverage.percent:.2f}%, less than {threshold:.2f}%", err=True)
         return FAILED

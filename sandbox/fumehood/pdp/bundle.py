@@ -13,6 +13,7 @@ from fumehood.errors import ConfigError, Problem
 from fumehood.model import PolicyFacts
 from fumehood.observe_mode import Mode, Observing
 from fumehood.pdp import combine, gate, sources
+from fumehood.pdp.apart import EngineApart
 from fumehood.pdp.gate.data import gather
 from fumehood.pdp.index import Index, entry_module, split, whole
 from fumehood.pdp.keys import Keys
@@ -56,9 +57,11 @@ def load_bundle(
     mode: Mode = Mode.ENFORCE,
     is_split: bool = True,
     parse: Parse = module_of,
+    engine: Callable[[], EngineApart] = gate.trial_engine,
 ) -> Bundle:
     """Read, check and freeze the policies of folders, bundles and packs; with *signed_by*, only what one of
-    these keys has signed (packs are part of the installation). *parse* may know what it parsed before.
+    these keys has signed (packs are part of the installation). *parse* may know what it parsed before; what
+    tries the rules may have been started before, by *engine*.
 
     *mode* says which packages are only watched. Without *is_split* every rule keeps its name and its place
     in the embedded text, for who asks for single rules.
@@ -71,7 +74,7 @@ def load_bundle(
     read = sources.read(
         [given] if isinstance(given, str | os.PathLike) else given, signed_by, is_trusted=is_trusted
     )
-    verdict = gate.inspect(read, parse=parse)
+    verdict = gate.inspect(read, parse=parse, engine=engine)
     problems = verdict.problems or tuple(_problems_of_bundles(read, verdict.modules))
     if problems:
         noun = "problem" if len(problems) == 1 else "problems"

@@ -16,10 +16,6 @@ from fumehood.pdp.workers import WorkerPdp
 __all__ = ["LOCK_DOWN", "open_pdp"]
 
 LOCK_DOWN = "fumehood.confine.pdp:lock_down"
-_NO_OBSERVING = (
-    "mode= needs the embedded engine: a denial by an OPA server does not say how the policies want "
-    "the call confined. Leave pdp= out, or enforce"
-)
 
 
 def open_pdp(
@@ -42,12 +38,10 @@ def open_pdp(
 
     Raises:
         ConfigError: *isolation* is neither "worker" nor "thread", or fewer than two workers are asked for.
-            Or the OPA server cannot be used, or is to decide policies that are only observed.
+            Or the OPA server cannot be used.
         ConfinementError: this host cannot confine a worker.
     """
     if url is not None:
-        if bundle.observing is not None:
-            raise ConfigError(_NO_OBSERVING)
         from fumehood.pdp.opa import OpaPdp
 
         return OpaPdp(bundle, OpaServer(url, deadline_s=wall_s) if isinstance(url, str) else server_of(url))

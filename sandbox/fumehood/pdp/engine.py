@@ -18,18 +18,18 @@ from fumehood.errors import FumehoodError, PdpError
 if TYPE_CHECKING:
     from fumehood.canonical import JSON
 
-__all__ = ["GATED_LENGTHS", "Engine", "EngineError", "plain_message", "syntax_trees"]
+__all__ = ["GATED_LENGTHS", "UNDEFINED", "Engine", "EngineError", "plain_message", "syntax_trees"]
 
 # What regorus accepts of one file; its defaults (1,024 columns, 20,000 lines, 1 MiB) hold for the author's.
 GATED_LENGTHS = {"max_col": 1 << 16, "max_file_bytes": 8 << 20, "max_lines": 40_000}
-_UNDEFINED = '"<undefined>"'
+UNDEFINED = '"<undefined>"'
 
 
 class EngineError(FumehoodError):
     """regorus refused a text or an evaluation; the message is regorus' own, without its stack."""
 
 
-def plain_message(error: BaseException) -> str:
+def plain_message(error: object) -> str:
     """What regorus said, without the stack that it appends where RUST_BACKTRACE is set."""
     return str(error).split("Stack backtrace:")[0].strip()
 
@@ -68,7 +68,7 @@ class Engine:
         return self._guarded(self._engine.eval_query_as_json, text, document)
 
     def _defined(self, rule: str, answer: str) -> str:
-        if answer == _UNDEFINED:
+        if answer == UNDEFINED:
             raise PdpError(f"{rule} is undefined", code="pdp_undefined")
         return answer
 

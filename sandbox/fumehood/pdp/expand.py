@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
+from fumehood.pdp.near import replacements
 from fumehood.pdp.syntax import Module, Node, kind_of
 
 __all__ = ["REPLACED", "Replacement", "edits", "expanded"]
@@ -26,10 +27,13 @@ REPLACED: Mapping[str, str] = {
 }
 
 
-def expanded(module: Module, more: Iterable[Replacement] = (), *, instead: Sequence[Replacement] = ()) -> str:
+def expanded(
+    module: Module, more: Iterable[Replacement] = (), *, instead: Sequence[Replacement] = (), near: str = ""
+) -> str:
     """The text of *module* for the embedded engine; lines keep their numbers. *more* is replaced as well.
 
-    *instead*, in order, are whole parts of the text: nothing inside of them is replaced.
+    *instead*, in order, are whole parts of the text: nothing inside of them is replaced. *near*: how the
+    names of rules begin that stand for values of `data.fumehood.call`, see near.py.
     """
     starts = [start for start, _, _ in instead]
 
@@ -37,7 +41,7 @@ def expanded(module: Module, more: Iterable[Replacement] = (), *, instead: Seque
         at = bisect_right(starts, one[0]) - 1
         return at >= 0 and one[0] < instead[at][1]
 
-    found = (one for one in {*edits(module), *more} if not is_inside(one))
+    found = (one for one in {*edits(module, near=near), *more} if not is_inside(one))
     parts: list[bytes] = []
     at = 0
     for start, end, text in sorted([*found, *instead]):
@@ -46,9 +50,10 @@ def expanded(module: Module, more: Iterable[Replacement] = (), *, instead: Seque
     return b"".join([*parts, module.encoded[at:]]).decode()
 
 
-def edits(module: Module) -> set[Replacement]:
-    """What is written otherwise for the embedded engine."""
-    return {*_names(module), *_collections(module)}
+def edits(module: Module, *, near: str = "") -> set[Replacement]:
+    """What is written otherwise for the embedded engine; *near* as for `expanded`."""
+    short = {one[0]: one for one in replacements(module, near)} if near else {}
+    return {*(short.get(one[0], one) for one in _names(module)), *_collections(module)}
 
 
 def _names(module: Module) -> Iterator[Replacement]:

@@ -19,6 +19,7 @@ from typing import cast
 
 from fumehood.pdp.combine import ENTRY, PERMITS, PHASES, PUBLIC
 from fumehood.pdp.expand import Replacement, expanded
+from fumehood.pdp.near import definitions, unused_prefix
 from fumehood.pdp.syntax import Body, Module, Node, Rule, kind_of, ref_of
 
 __all__ = ["Index", "Split", "entry_module", "split", "whole"]
@@ -53,6 +54,9 @@ class Split:
     groups: tuple[Group, ...]
     members: Mapping[str, Mapping[int, Group]]
     rules: Mapping[str, tuple[str, ...]]  # package → rules that some definition is left of
+    near: str = (
+        ""  # how the names of values of data.fumehood.call begin that stand beside groups that are alone
+    )
 
     def texts(self, module: Module) -> Iterator[tuple[str, str]]:
         """*module* for the embedded engine, (name, text): what stays in its package, and what is alone."""
@@ -69,7 +73,7 @@ class Split:
         if apart:
             start, end, lines = _blank(module, 0, starts[0])
             package = (start, end, f"package {ENTRY}{lines}")
-            yield module.file.name, expanded(module, heads, instead=[package, *stay])
+            yield module.file.name, expanded(module, heads, instead=[package, *stay], near=self.near)
 
 
 def _blank(module: Module, start: int, end: int) -> Replacement:
@@ -117,7 +121,8 @@ def split(modules: Sequence[Module], rules: Mapping[str, Sequence[str]]) -> Spli
             members.setdefault(module.file.name, {})[rule.ref.start] = group
     if sum(len(group.tools) for group in groups.values()) > _MAX_ITEMS:
         return whole(rules)
-    return Split(tuple(groups.values()), members, {name: tuple(sorted(left[name])) for name in sorted(left)})
+    rest = {name: tuple(sorted(left[name])) for name in sorted(left)}
+    return Split(tuple(groups.values()), members, rest, unused_prefix(modules))
 
 
 def whole(rules: Mapping[str, Sequence[str]]) -> Split:
@@ -205,10 +210,14 @@ def entry_module(found: Split) -> tuple[str, Index]:
     An entry point's value is [tool, {package: {rule: found}}, [[package, rule, items]]].
     """
     lines = [f"package {ENTRY}"]
+    seen = ".".join(_TOOL)
+    if any(group.is_alone for group in found.groups):
+        seen = f"{found.near}tool"
+        lines += definitions(found.near)
     names: list[str] = []
     numbers: dict[tuple[str, str], int] = {}
     for phase in PHASES:
-        lines += [_base(phase, found.rules), _entry(phase, phase, ())]
+        lines += [_base(phase, found.rules), _entry(phase, phase, (), seen)]
         names.append(phase)
     for phase in PHASES:
         known: dict[tuple[str, ...], int] = {}
@@ -217,7 +226,7 @@ def entry_module(found: Split) -> tuple[str, Index]:
             if key not in known:
                 known[key] = len(names)
                 names.append(f"{phase}_{len(names)}")
-                lines.append(_entry(names[-1], phase, groups))
+                lines.append(_entry(names[-1], phase, groups, seen))
             numbers[phase, tool] = known[key]
     return "\n\n".join(lines) + "\n", Index(tuple(f"data.{ENTRY}.{name}" for name in names), numbers)
 
@@ -240,9 +249,9 @@ def _base(phase: str, rules: Mapping[str, Sequence[str]]) -> str:
     return f"_{phase} := {{" + ",".join(packages) + "\n}"
 
 
-def _entry(name: str, phase: str, groups: Sequence[Group]) -> str:
+def _entry(name: str, phase: str, groups: Sequence[Group], seen: str) -> str:
     items = (f'\n\t["{group.package}", "{group.rule}", {_items(group)}]' for group in groups)
-    return f"{name} := [{'.'.join(_TOOL)}, _{phase}, [" + ",".join(items) + "\n]]"
+    return f"{name} := [{seen}, _{phase}, [" + ",".join(items) + "\n]]"
 
 
 def _items(group: Group) -> str:

@@ -19,11 +19,14 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import IO
 
-from fumehood.errors import ConfigError, FumehoodError, Problem
+from fumehood.errors import ConfigError, FumehoodError, PdpError, Problem
 from fumehood.observe_mode import Mode
+from fumehood.pdp import gate
+from fumehood.pdp.apart import EngineApart
 from fumehood.pdp.bundle import Bundle, load_bundle
 from fumehood.pdp.keys import BundleKey, Keys
 from fumehood.pdp.sources import PolicyFile
@@ -193,16 +196,17 @@ def _answer(data: bytes) -> Bundle | tuple[str, tuple[Problem, ...]]:
 
 def serve() -> None:
     """Answer on standard output for each line of sources, keys and mode on standard input."""
-    parsed = _Parsed()
+    parsed, engines = _Parsed(), _Engines()
     os.nice(5)  # calls go first
     gc.disable()  # syntax trees are large, have no cycles, and are kept
+    engines.prepare()
     for line in sys.stdin.buffer:
         said: object
         try:
             asked = json.loads(line)
             keys = tuple(BundleKey(**key) for key in asked["keys"])
             mode = Mode(asked["mode"])
-            said = load_bundle(asked["sources"], signed_by=keys, mode=mode, parse=parsed)
+            said = load_bundle(asked["sources"], signed_by=keys, mode=mode, parse=parsed, engine=engines)
         except ConfigError as error:
             said = (str(error).partition("\n")[0], error.problems)
         except (FumehoodError, OSError) as error:
@@ -211,6 +215,7 @@ def serve() -> None:
         sys.stdout.buffer.write(_HEADER.pack(len(data)) + data)
         sys.stdout.buffer.flush()
         parsed.forget()
+        engines.prepare()
 
 
 class _Parsed:
@@ -228,3 +233,20 @@ class _Parsed:
     def forget(self) -> None:
         """What was not asked for since the last time is gone."""
         self._before, self._now = self._now, {}
+
+
+class _Engines:
+    """Starts the process in which rules are tried before it is needed."""
+
+    def __init__(self) -> None:
+        self._next: EngineApart | None = None
+
+    def __call__(self) -> EngineApart:
+        self.prepare()
+        engine, self._next = self._next, None
+        return engine or gate.trial_engine()
+
+    def prepare(self) -> None:
+        if self._next is None:
+            with suppress(PdpError):  # who needs it tries again, and tells
+                self._next = gate.trial_engine()

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Iterable
 from typing import cast
 
 from fumehood.canonical import JSON
@@ -22,12 +23,15 @@ from fumehood.pdp.answer import check_size
 from fumehood.pdp.breaker import Breaker
 from fumehood.pdp.bundle import Bundle
 from fumehood.pdp.decision import decision_from
+from fumehood.pdp.observing import acted_on
+from fumehood.pdp.said import answers_of, split_said, spoken
 from fumehood.pdp.server import OpaServer
 from fumehood.pdp.transport import Response, Transport
 
 __all__ = ["OpaPdp"]
 
 _DECISION = "/v1/data/fumehood/main/decision?strict-builtin-errors=true"
+_OBSERVED = "/v1/data/fumehood/main/observed?strict-builtin-errors=true"  # with what it was made of
 _LONGEST_ID = 256
 _SHOWN = 200  # characters of an answer that nobody understands
 _RETRY_S = 0.2
@@ -69,9 +73,16 @@ class OpaPdp:
         self._wait_until_restored(until)
         answer = self._ask(b'{"input":' + document.body + b"}", until)
         result, decision_id = _result(answer)
+        observing = self._bundle.observing
+        said, result = split_said(result) if observing is not None else ([], result)
         if result is None or _has_no_revision(result):
             raise self._undefined(until)
-        return dataclasses.replace(self._decided(result, decision_id), decision_id=decision_id)
+        full = dataclasses.replace(self._decided(result, decision_id), decision_id=decision_id)
+        if observing is None:
+            return full
+        acting = acted_on(document.phase, answers_of(said), (), full, observing)
+        self._refuse_strangers(acting, spoken(said), decision_id)
+        return dataclasses.replace(acting, decision_id=decision_id)
 
     def close(self) -> None:
         """Close the connections. The policies stay at the server."""
@@ -94,7 +105,8 @@ class OpaPdp:
                 code="pdp_unreachable",
             )
         try:
-            answer = self._transport.post(_DECISION, body, within_s=max(0.0, until - time.monotonic()))
+            path = _DECISION if self._bundle.observing is None else _OBSERVED
+            answer = self._transport.post(path, body, within_s=max(0.0, until - time.monotonic()))
         except PdpError as error:
             if error.code == "pdp_timeout":  # one that refuses at once costs nothing to ask
                 self._breaker.failed()
@@ -107,11 +119,15 @@ class OpaPdp:
             decision = decision_from(result, revision=self._bundle.revision)
         except PdpError as error:
             raise PdpError(f"{error}{_named(decision_id)}", code=error.code) from error
-        strangers = [rule for rule in decision.rules if rule.rpartition(".")[0] not in self._packages]
+        self._refuse_strangers(decision, decision.rules, decision_id)
+        return decision
+
+    def _refuse_strangers(self, decision: Decision, rules: Iterable[str], decision_id: str) -> None:
+        """Raises PdpError: *decision* permits, and one of *rules* is of somebody else's package."""
+        strangers = [rule for rule in rules if rule.rpartition(".")[0] not in self._packages]
         if strangers and decision.effect is Effect.PERMIT:
             text = f"{strangers[0]} decided, which is not of this bundle{_named(decision_id)}"
             raise PdpError(text, code="pdp_error")
-        return decision
 
     # --- a server that was restarted is empty: the bundle is put back, beside the calls
 

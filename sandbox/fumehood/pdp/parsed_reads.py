@@ -11,7 +11,7 @@ from typing import cast
 from fumehood.model import PARSED_KINDS, PARSED_PLACES
 from fumehood.pdp.gate.context import path_of
 from fumehood.pdp.gate.refs import called_path
-from fumehood.pdp.syntax import Module, Node, constant_of, references, walk
+from fumehood.pdp.syntax import Module, Node, constant_of
 
 __all__ = ["reads_parsed"]
 
@@ -35,11 +35,9 @@ def reads_parsed(modules: Iterable[Module]) -> Mapping[str, frozenset[str] | Non
 
 def _reads(module: Module) -> Iterator[Read]:
     for rule in module.rules:
-        parts = rule.parts()
-        for kind, body in walk(parts):
-            if kind == "Call":
-                yield from _call(module, body)
-        for _, ref in references(parts):
+        for body in rule.survey().of("Call"):
+            yield from _call(module, body)
+        for _, ref in rule.references():
             yield from _reference(path_of(module, ref.root, ref.parts))
 
 

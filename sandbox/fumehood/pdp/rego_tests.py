@@ -10,6 +10,7 @@ import json
 import os
 import re
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -17,7 +18,8 @@ from typing import cast
 from fumehood.canonical import JSON
 from fumehood.errors import ConfigError, PdpError, Problem
 from fumehood.pdp import combine, gate, sources
-from fumehood.pdp.engine import Engine, EngineError
+from fumehood.pdp.apart import ApartLimits, EngineApart
+from fumehood.pdp.engine import EngineError
 from fumehood.pdp.expand import expanded
 from fumehood.pdp.gate.context import Context
 from fumehood.pdp.gate.scope import check_variables
@@ -26,6 +28,7 @@ from fumehood.pdp.syntax import Module, Node, Rule, constant_of, module_of, ref_
 __all__ = ["Source", "Suite", "TestResult", "pattern_of", "run_tests"]
 
 Source = str | os.PathLike[str]
+_TEST_S = 5.0  # processor time of one test, as `opa test` has it of the clock
 _MARKED = re.compile(r"(?:todo_)?test_")
 
 
@@ -49,7 +52,13 @@ class TestResult:
 class Suite:
     """The tests of what was read, ready to run; *covers*: and which lines they evaluate."""
 
-    def __init__(self, read: sources.Files, verdict: gate.Verdict, *, covers: bool = False) -> None:
+    def __init__(
+        self,
+        read: sources.Files,
+        verdict: gate.Verdict,
+        *,
+        covers: bool = False,
+    ) -> None:
         """*verdict* is the gate's about *read*, without a problem.
 
         Raises:
@@ -58,8 +67,11 @@ class Suite:
         parsed = map(module_of, (f for f in read.files if f.is_test))
         self._tests = [module for module in parsed if isinstance(module, Module)]
         self.covers = covers
+        self._engine = EngineApart(ApartLimits(cpu_s=_TEST_S))
+        weakref.finalize(self, self._engine.close)
         try:
-            self._engine = Engine(_files(verdict, self._tests), json.dumps(verdict.data), is_gated=True)
+            self._engine.load(_files(verdict, self._tests), json.dumps(verdict.data), is_gated=True)
+            self._engine.loaded()
         except EngineError as error:
             raise ConfigError(f"the tests cannot be run: {error}") from error
         if covers:
@@ -146,7 +158,7 @@ def _first_of_each(module: Module) -> list[Rule]:
     return list(found.values())
 
 
-def _run(engine: Engine, module: Module, rule: Rule) -> TestResult:
+def _run(engine: EngineApart, module: Module, rule: Rule) -> TestResult:
     name, line = f"data.{module.name}.{rule.name}", module.encoded[: rule.start].count(b"\n") + 1
     if rule.name.startswith("todo_"):
         return TestResult(name, module.file.path, line, "skip", "still to be written")
@@ -178,7 +190,7 @@ def _wrong_inputs(rule: Rule) -> list[str]:
     return found
 
 
-def _outcome(engine: Engine, name: str) -> tuple[str, str]:
+def _outcome(engine: EngineApart, name: str) -> tuple[str, str]:
     try:
         value: JSON = json.loads(engine.evaluate_without_input(name))
     except PdpError as error:

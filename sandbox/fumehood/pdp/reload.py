@@ -6,6 +6,7 @@ also when another took its place meanwhile. What is refused changes nothing.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import weakref
@@ -64,6 +65,9 @@ class ReloadablePdp:
         self._current = opened(self.bundle, spares=())
         self._replaced: tuple[Pdp, ...] = ()
         self._loader = Loader(given, signed_by, mode)
+        self._spares: list[Worker] = []  # at most one, started and without policies
+        self._end_spares = weakref.finalize(self, _end, self._spares)
+        os.register_at_fork(after_in_child=functools.partial(_own, weakref.ref(self)))
         self._lock = threading.Lock()  # one reload at a time
         self._swap = threading.Lock()
         self._pid = os.getpid()
@@ -102,7 +106,17 @@ class ReloadablePdp:
 
     def prepare(self) -> None:
         """Start what `reload` needs, so that it takes less time."""
+        self._own()
         self._loader.start()
+        self._prepare_spare()
+        if self._is_closed:  # meanwhile
+            self._loader.close()
+
+    def _prepare_spare(self) -> None:
+        with self._swap:
+            self._drop_dead()
+            if not self._is_closed and not self._spares and isinstance(self._current, WorkerPdp):
+                self._spares.append(self._current.spare())
 
     def close(self) -> None:
         """End everything; from now on every call is refused."""
@@ -111,21 +125,21 @@ class ReloadablePdp:
             self._is_closed = True
             pdps = (self._current, *self._replaced)
         self._loader.close()
+        self._end_spares()
         for pdp in pdps:
             pdp.close()
 
     def _replace(self, report: Report) -> str:
         if self._is_closed:
             raise ConfigError("this guard is closed")
-        before, spares = self.facts.revision, self._spares()
+        before, spare = self.facts.revision, self._spare()
         try:
             bundle = self._loader.load()
             if bundle.revision == before:
                 return before
-            new, spares = self._opened(bundle, spares=spares), []
+            new, spare = self._opened(bundle, spares=spare), []
         finally:
-            for spare in spares:
-                spare.end()
+            self._keep(spare)
         old = self._put(new, bundle)
         retire = threading.Timer(GRACE_S, _retire, (weakref.ref(self), old))
         retire.daemon = True
@@ -136,9 +150,27 @@ class ReloadablePdp:
         report("policy_reloaded", said)
         return bundle.revision
 
-    def _spares(self) -> list[Worker]:
-        """They start while the policies are checked."""
-        return self._current.spares() if isinstance(self._current, WorkerPdp) else []
+    def _spare(self) -> list[Worker]:
+        """One that waits already, or starts while the policies are checked."""
+        with self._swap:
+            self._drop_dead()
+            kept = list(self._spares)
+            self._spares.clear()
+        if kept or not isinstance(self._current, WorkerPdp):
+            return kept
+        return [self._current.spare()]
+
+    def _drop_dead(self) -> None:
+        if any(worker.process.poll() is not None for worker in self._spares):
+            _end(self._spares)
+
+    def _keep(self, spare: list[Worker]) -> None:
+        """For the next time."""
+        with self._swap:
+            if self._is_closed or self._spares:
+                _end(spare)
+            else:
+                self._spares.extend(spare)
 
     def _put(self, new: Pdp, bundle: Bundle) -> Pdp:
         """Let *new* decide from the next document on; who decided before."""
@@ -155,6 +187,11 @@ class ReloadablePdp:
         """In a forked child a lock may be held by a thread that does not exist."""
         if self._pid != os.getpid():
             self._lock, self._swap, self._pid = threading.Lock(), threading.Lock(), os.getpid()
+            self._end_spares.detach()
+            for worker in self._spares:
+                worker.forget()
+            self._spares = []
+            self._end_spares = weakref.finalize(self, _end, self._spares)
 
     def _replaced_by(self, revision: str) -> Pdp | None:
         return next((pdp for pdp in self._replaced if pdp.facts.revision == revision), None)
@@ -168,6 +205,20 @@ def _retire(there: weakref.ref[ReloadablePdp], pdp: Pdp) -> None:
     if found is not None:
         found._forget(pdp)
     pdp.close()
+    if found is not None:
+        with suppress(PdpError):  # a reload tries again, and reports
+            found._prepare_spare()
+
+
+def _own(there: weakref.ref[ReloadablePdp]) -> None:
+    found = there()
+    if found is not None:
+        found._own()
+
+
+def _end(spares: list[Worker]) -> None:
+    while spares:
+        spares.pop().end()
 
 
 def _still_fits(current: Pdp) -> Pdp:
@@ -199,7 +250,7 @@ def _look(
     seen = known
     pdp = there()
     if pdp is not None:
-        with suppress(ConfigError):  # a reload tries again, and reports
+        with suppress(ConfigError, PdpError):  # a reload tries again, and reports
             pdp.prepare()
     del pdp
     while not ended.wait(INTERVAL_S):

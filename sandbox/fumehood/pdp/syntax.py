@@ -13,7 +13,9 @@ from typing import cast
 from fumehood.canonical import JSON
 from fumehood.errors import Problem
 from fumehood.pdp.engine import EngineError, syntax_trees
+from fumehood.pdp.nesting import too_deep
 from fumehood.pdp.sources import PolicyFile
+from fumehood.pdp.survey import EXPRESSIONS, PLACES, Node, Survey, survey
 
 __all__ = [
     "PLACES",
@@ -34,15 +36,7 @@ __all__ = [
     "walk",
 ]
 
-Node = dict[str, object]
-
-_EXPRESSIONS = frozenset(
-    {"Var", "RefDot", "RefBrack", "Call", "Membership", "AssignExpr"}
-    | {"String", "RawString", "Number", "Bool", "Null", "Array", "Object", "Set"}
-    | {"ArrayCompr", "SetCompr", "ObjectCompr", "BoolExpr", "ArithExpr", "BinExpr", "UnaryExpr"}
-)
 _BRANCHES = frozenset({dict, list, tuple})
-PLACES = frozenset({"span", "field"})  # no node below them
 _PLACE = re.compile(r"-->\s*(?P<file>[^\n]*):(?P<line>\d+):(?P<column>\d+)")
 _CONTAINS = re.compile(rb"\bcontains\s+")
 _SAID = re.compile(r"^error: (?P<said>.*)$", re.MULTILINE)
@@ -101,39 +95,27 @@ class Rule:
     key_start: int = 0
     memo: dict[str, object] = field(default_factory=dict, compare=False, repr=False)  # of the walks below
 
+    def survey(self) -> Survey:
+        """What stands in the rule."""
+        found = self.memo.get("survey")
+        if found is None:
+            found = self.memo["survey"] = survey(self.parts())
+        return cast("Survey", found)
+
     def expressions(self) -> tuple[tuple[str, Node], ...]:
         """Every expression in the rule, outermost first, as (kind, body)."""
-        if "expressions" not in self.memo:
-            self._survey()
-        return cast("tuple[tuple[str, Node], ...]", self.memo["expressions"])
+        return self.survey().expressions
 
     def references(self) -> tuple[tuple[Node, Ref], ...]:
         """The longest reference at each place in the rule where one stands."""
-        if "references" not in self.memo:
-            self.memo["references"] = tuple(_references(self.expressions()))
-        return cast("tuple[tuple[Node, Ref], ...]", self.memo["references"])
+        found = self.memo.get("references")
+        if found is None:
+            found = self.memo["references"] = tuple(_references(self.expressions()))
+        return cast("tuple[tuple[Node, Ref], ...]", found)
 
     def statements(self) -> tuple[Node, ...]:
         """Every statement in the rule, nested ones too."""
-        if "statements" not in self.memo:
-            self._survey()
-        return cast("tuple[Node, ...]", self.memo["statements"])
-
-    def _survey(self) -> None:
-        """`walk` and `statements_of` in one go: every check of the gate asks for them."""
-        expressions: list[tuple[str, Node]] = []
-        statements: list[Node] = []
-        stack: list[object] = [self.parts()]
-        while stack:
-            here = stack.pop()
-            if isinstance(here, dict):
-                if "literal" in here:
-                    statements.append(here)
-                expressions.extend(
-                    (k, v) for k, v in here.items() if k in _EXPRESSIONS and type(v) is dict and "span" in v
-                )
-            stack.extend(reversed(inner(here)))
-        self.memo.update(expressions=tuple(expressions), statements=tuple(statements))
+        return self.survey().statements
 
     def parts(self) -> list[object]:
         """Everything in the rule that is an expression or holds some, for `walk`."""
@@ -186,10 +168,15 @@ class Module:
 
 def module_of(file: PolicyFile) -> Module | Problem:
     """*file* parsed, or where and why it does not parse."""
+    deep = too_deep(file.text)
+    if deep is not None:
+        return _too_deep(file, *deep)
     try:
         tree = cast("Node", syntax_trees(file.path, file.text))
     except EngineError as error:
         return _syntax_problem(file, str(error))
+    except RecursionError:
+        return _too_deep(file, 1, 1)
     encoded = file.text.encode()
     package = cast("Node", tree["package"])
     ref = ref_of(cast("Node", package["refr"]))
@@ -239,7 +226,7 @@ def walk(value: object) -> Iterator[tuple[str, Node]]:
         here = stack.pop()
         if isinstance(here, dict):
             for key, item in here.items():
-                if key in _EXPRESSIONS and isinstance(item, dict) and "span" in item:
+                if key in EXPRESSIONS and isinstance(item, dict) and "span" in item:
                     yield key, cast("Node", item)
         stack.extend(reversed(inner(here)))
 
@@ -299,7 +286,10 @@ def references(value: object) -> Iterator[tuple[Node, Ref]]:
 def _references(expressions: Iterable[tuple[str, Node]]) -> Iterator[tuple[Node, Ref]]:
     inside: set[int] = set()
     for kind, body in expressions:
-        if kind in ("Var", "RefDot", "RefBrack") and id(body) not in inside:
+        if kind == "Var":
+            if id(body) not in inside:
+                yield {kind: body}, Ref(cast("str", body["value"]), (), start_of(body))
+        elif kind in ("RefDot", "RefBrack") and id(body) not in inside:
             inside.update(map(id, _steps(kind, body)))
             ref = ref_of({kind: body})
             if ref is not None:
@@ -384,6 +374,17 @@ def _body(node: Node) -> Body:
         cast("bool", node["is_else"]),
         cast("Node", assign["value"]) if assign else None,
         start_of(node),
+    )
+
+
+def _too_deep(file: PolicyFile, line: int, column: int) -> Problem:
+    return Problem(
+        file.path,
+        line,
+        column,
+        "too many brackets inside of each other, or operators one after the other, for the policy engine",
+        "Put large values into a data.json beside the policies, or give parts of it names (`_inner := …`).",
+        file.text.split("\n")[line - 1].replace("\t", " ")[:200],
     )
 
 

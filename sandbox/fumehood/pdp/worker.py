@@ -4,7 +4,7 @@ Started as a script (`python -I -S worker.py FD`) with an empty environment; imp
 is told to lock itself in with, and nothing else of Fumehood. One request at a time:
 
     greeting  length(4) JSON {path, lock_down}; what it needs is imported while the rest is made ready
-    hello     length(4) JSON {files, lengths, data, rules, warm, memory_bytes, call_s}
+    hello     length(4) JSON {files, lengths, data, rules, warm, processors, memory_bytes, call_s}
     ready     length(4) JSON {layers} or {error, layer, remedy}
     request   length(4) number of the rule(2) input document
     answer    length(4) status(1) text; status is 0 for a value, 1 for an error, 2 for undefined
@@ -12,6 +12,8 @@ is told to lock itself in with, and nothing else of Fumehood. One request at a t
 A panic ends the process: the parent sees the socket close.
 """
 
+import contextlib
+import gc
 import importlib
 import json
 import os
@@ -80,6 +82,12 @@ def prepare(greeting: dict):  # type: ignore[no-untyped-def, type-arg]
     return getattr(importlib.import_module(module), function)
 
 
+def use(processors: list[int]) -> None:
+    """Decide on any of these, wherever this process was put while it was made ready (see aside.py)."""
+    with contextlib.suppress(OSError):  # none of them is ours any more: stay here
+        os.sched_setaffinity(0, processors)
+
+
 def limit_memory(*, memory_bytes: int) -> tuple[str, ...]:
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     return ()
@@ -101,6 +109,7 @@ def main() -> None:
         lock_in = prepare(greeting)
         hello = json.loads(receive_one(link))
         engine = load(hello)
+        use(hello["processors"])
         layers = list(lock_in(memory_bytes=hello["memory_bytes"]))
     except Exception as error:  # noqa: BLE001 - whatever it is, the parent must hear of it
         said = {name: str(getattr(error, name)) for name in ("layer", "remedy") if hasattr(error, name)}
@@ -108,6 +117,9 @@ def main() -> None:
         return
     send(link, json.dumps({"layers": layers}).encode())
     rules, call_s = hello["rules"], hello["call_s"]
+    del hello
+    gc.collect()
+    gc.freeze()  # what is loaded stays; no collection goes through it while somebody waits
     while message := receive(link):
         signal.alarm(call_s)  # should the parent die meanwhile, this ends us
         reply = answer(engine, rules[_NUMBER.unpack_from(message)[0]], message[_NUMBER.size :])

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from fumehood.errors import ConfinementError, PdpError
 from fumehood.model import Decision, Phase, PolicyFacts, PolicyInput
 from fumehood.pdp.answer import check_size, decide
+from fumehood.pdp.aside import processors, put_aside
 from fumehood.pdp.bundle import Bundle
 from fumehood.pdp.engine import GATED_LENGTHS
 from fumehood.pdp.fair import FairQueue
@@ -81,14 +82,15 @@ class WorkerPdp:
         """End the workers; from now on every call is refused."""
         self._end()
 
-    def spares(self) -> list[Worker]:
-        """Workers that are started and hold no policies yet, for a PDP that is to take this one's place.
+    def spare(self) -> Worker:
+        """A worker that is started and holds no policies yet, for a PDP that is to take this one's place.
 
         Raises:
             PdpError: `pdp_unreachable`.
         """
-        pool = _Pool()
-        return [_new(pool, self._messages[0]) for _ in range(self._limits.workers)]
+        worker = _new(_Pool(), self._messages[0])
+        put_aside(worker.process.pid)
+        return worker
 
     def pids(self) -> tuple[int, ...]:
         """The process ids of the workers."""
@@ -109,22 +111,26 @@ class WorkerPdp:
         self._pool.is_closed = was_closed
 
     def _start(self, pool: _Pool) -> None:
-        """Start all workers at once, then wait until each is ready."""
+        """Start all workers at once and wait until each is ready. With spares only those are waited for, and
+        the others follow: whoever replaces policies wants them to decide."""
         with pool.starting:
             if pool.is_started:
                 return
-            started = list(pool.all)
-            started += [_new(pool, self._messages[0]) for _ in range(self._limits.workers - len(started))]
+            awaited = list(pool.all)
+            if not awaited:
+                awaited = [_new(pool, self._messages[0]) for _ in range(self._limits.workers)]
             try:
-                for worker in started:
+                for worker in awaited:
                     worker.ready(self._messages[1])
             except BaseException:
-                for worker in started:
+                for worker in awaited:
                     _drop(pool, worker)
                 raise
             pool.is_started = True
-        for worker in started:
+        for worker in awaited:
             pool.idle.put(worker)
+        for _ in range(self._limits.workers - len(awaited)):
+            _in_the_background(pool, self._messages)
 
     def _ask(self, number: int, body: bytes) -> bytes:
         until = time.monotonic() + self._limits.wall_s
@@ -169,10 +175,7 @@ class WorkerPdp:
     def _replace(self, pool: _Pool, worker: Worker) -> None:
         """End *worker* and start another; nobody waits for it."""
         _drop(pool, worker)
-        refill = threading.Thread(
-            target=_refill, args=(pool, self._messages), name="fumehood-pdp", daemon=True
-        )
-        refill.start()
+        _in_the_background(pool, self._messages)
 
 
 def _value(reply: bytes) -> bytes:
@@ -197,6 +200,7 @@ def _hello(bundle: Bundle, limits: WorkerLimits) -> bytes:
         "data": bundle.data,
         "rules": bundle.index.names,
         "warm": bundle.index.names[: len(Phase)],
+        "processors": processors(),
         "memory_bytes": limits.memory_bytes,
         "call_s": int(limits.wall_s) + 2,
     }
@@ -215,8 +219,10 @@ def _new(pool: _Pool, greeting: bytes) -> Worker:
     return worker
 
 
-def _ready(pool: _Pool, messages: Messages) -> Worker:
+def _ready(pool: _Pool, messages: Messages, *, is_aside: bool = False) -> Worker:
     worker = _new(pool, messages[0])
+    if is_aside:
+        put_aside(worker.process.pid)
     try:
         worker.ready(messages[1])
     except BaseException:
@@ -225,9 +231,14 @@ def _ready(pool: _Pool, messages: Messages) -> Worker:
     return worker
 
 
+def _in_the_background(pool: _Pool, messages: Messages) -> None:
+    """One more worker; nobody waits for it."""
+    threading.Thread(target=_refill, args=(pool, messages), name="fumehood-pdp", daemon=True).start()
+
+
 def _refill(pool: _Pool, messages: Messages) -> None:
     try:
-        worker: Worker | None = _ready(pool, messages)
+        worker: Worker | None = _ready(pool, messages, is_aside=True)
     except (PdpError, ConfinementError):
         worker = None  # whoever takes this place tries again, and reports
     pool.idle.put(worker)

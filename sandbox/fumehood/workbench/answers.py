@@ -22,6 +22,7 @@ __all__ = ["Answer", "answer_of", "difference", "failure_of", "loosened", "meets
 Item = Mapping[str, JSON]
 _RANK = {"permit": 0, "ask": 1, "deny": 2}
 _RISKS = ("low", "medium", "high")
+_ENDED = ("pdp_timeout", "pdp_crashed")
 _UNTRUSTED = "untrusted"
 _TEXTS = ("reason", "profile", "label")  # what an item that is a text becomes
 
@@ -34,6 +35,12 @@ class Answer:
     reasons: tuple[Item, ...]
     obligations: tuple[Item, ...] = ()
     rules: tuple[str, ...] = ()
+
+    @property
+    def too_late(self) -> str:
+        """Why the policies had to be ended before they said anything, or ""."""
+        said = [str(r.get("reason")) for r in self.reasons if r.get("code") in _ENDED and "rule" not in r]
+        return said[0] if said else ""
 
     def as_json(self) -> dict[str, JSON]:
         """For a program, or a diff."""

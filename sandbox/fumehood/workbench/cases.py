@@ -21,17 +21,16 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints,
 from fumehood.canonical import JSON, require_plain
 from fumehood.errors import BindError, Problem
 from fumehood.model import Origin, Phase, PolicyInput
-from fumehood.normalise import normalised
 from fumehood.pdp.document import complaints_at
 from fumehood.pdp.gate.context import nearest
 from fumehood.pdp.sources import PolicyFile
+from fumehood.workbench.completing import Document, clash, completed
 from fumehood.workbench.located import Located, Path, YamlProblem, read_yaml
 from fumehood.workbench.tools import ToolSchema
 
-__all__ = ["ENDINGS", "Allowance", "Case", "Expected", "as_input", "cases_of", "completed", "dialect_of"]
+__all__ = ["ENDINGS", "Allowance", "Case", "Expected", "as_input", "cases_of"]
 
 ENDINGS = ("_cases.yaml", "_cases.yml")
-Document = dict[str, JSON]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Pointer = Annotated[str, Field(pattern=r"^/")]
 Kind = Literal["removed", "nulled", "retyped", "negated", "untraced"]
@@ -44,6 +43,7 @@ class _Strict(BaseModel):
 class _Fragment(_Strict):
     tool: Text | None = None
     args: dict[str, JsonValue] | None = None
+    phase: Annotated[Phase, Field(strict=False)] | None = None
     origins: dict[Pointer, Annotated[Origin, Field(strict=False)]] = {}
     subject: dict[str, JsonValue] = {}
     action: dict[str, JsonValue] = {}
@@ -174,11 +174,12 @@ def _fields_at(path: Path) -> list[str]:
 def _row(
     located: Located, path: Path, row: _Case, tools: Mapping[str, ToolSchema]
 ) -> Iterator[Case | Problem]:
-    clash = _clash(row.input)
-    if clash:
-        yield located.problem((*path, "input"), *clash)
+    fragment = row.input.model_dump(mode="json", exclude_unset=True)
+    twice = clash(fragment)
+    if twice:
+        yield located.problem((*path, "input"), *twice)
         return
-    document = completed(row.input.model_dump(mode="json", exclude_unset=True), tools)
+    document = completed(fragment, tools)
     wrong = list(complaints_at(document))
     for place, said in wrong:
         yield located.problem((*path, "input", *_as_written(place)), f"the input is not one: {said}")
@@ -209,76 +210,8 @@ def _patterns(items: Sequence[str | dict[str, JsonValue]] | None) -> tuple[Mappi
     return tuple(cast("Document", {"reason": i} if isinstance(i, str) else i) for i in items)
 
 
-def _clash(fragment: _Fragment) -> tuple[str, str] | None:
-    """The same thing said twice: in short, and as a part of the policy input."""
-    properties = fragment.action.get("properties")
-    if fragment.args is not None and isinstance(properties, dict) and "args" in properties:
-        return "the arguments are given twice, as `args` and in `action`", "Keep one of them."
-    if fragment.tool is not None and "id" in fragment.resource:
-        return "the tool is given twice, as `tool` and as `resource.id`", "Keep one of them."
-    if fragment.tool is None and "id" not in fragment.resource:
-        return "no tool is named", "Write `tool: …`."
-    provenance = fragment.context.get("provenance")
-    if fragment.origins and isinstance(provenance, dict) and "args" in provenance:
-        return "origins are given twice, as `origins` and in `context.provenance`", "Keep one of them."
-    return None
-
-
 def _as_written(place: Path) -> Path:
     """Where in a fragment the part of the whole document at *place* stands."""
     if place[:3] == ("action", "properties", "args"):
         return ("args", *place[3:])
     return place
-
-
-def completed(fragment: Mapping[str, JSON], tools: Mapping[str, ToolSchema]) -> Document:
-    """The whole policy input for a fragment: an ordinary call, with what the fragment says put over it."""
-    document: Document = {
-        "subject": {"type": "agent", "id": "case"},
-        "action": {"name": "execute_tool", "properties": {"args": fragment.get("args") or {}}},
-        "resource": {"type": "tool", "properties": {"runs": "in_process"}},
-        "context": {
-            "time": "2026-01-01T12:00:00.000Z",
-            "session": {"id": "case"},
-            "provenance": {"args": {}},
-        },
-    }
-    resource = cast("Document", document["resource"])
-    given = cast("Document", fragment.get("resource") or {})
-    name = fragment.get("tool") or given.get("id")
-    known = tools.get(name) if isinstance(name, str) else None
-    if known and known.annotations:
-        cast("Document", resource["properties"])["annotations"] = dict(known.annotations)
-    if name is not None:
-        resource["id"] = name
-    origins = cast("Mapping[str, str]", fragment.get("origins") or {})
-    _put(document, {"context": {"provenance": {"args": {at: [{"origin": o}] for at, o in origins.items()}}}})
-    for part in ("subject", "action", "resource", "context"):
-        _put(document, {part: fragment.get(part) or {}})
-    with_forms(document)
-    return document
-
-
-def with_forms(document: Document) -> None:
-    """Add what Fumehood works out of the arguments for each call: paths, URLs, commands."""
-    context = document.get("context")
-    action = cast("Document", document["action"]).get("properties")
-    if isinstance(context, dict) and isinstance(action, dict) and "normalised" not in context:
-        context["normalised"] = normalised(action.get("args"), sql_dialect=dialect_of(document))
-
-
-def dialect_of(document: Document) -> str | None:
-    """What the tool's annotations say that its SQL is written in."""
-    found: JSON = document
-    for name in ("resource", "properties", "annotations", "sql_dialect"):
-        found = found.get(name) if isinstance(found, dict) else None
-    return found if isinstance(found, str) else None
-
-
-def _put(into: Document, more: Mapping[str, JSON]) -> None:
-    for name, value in more.items():
-        here = into.get(name)
-        if isinstance(here, dict) and isinstance(value, dict):
-            _put(here, value)
-        else:
-            into[name] = value

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fumehood.canonical import JSON
+from fumehood.pdp.syntax import Module
 
 __all__ = ["Coverage", "coverage_of"]
 
@@ -57,10 +58,14 @@ class Coverage:
         }
 
 
-def coverage_of(reports: Iterable[str], paths: Iterable[str]) -> Coverage:
-    """What several runs evaluated together, of the files at *paths*."""
-    covered: dict[str, set[int]] = {path: set() for path in paths}
-    all_lines: dict[str, set[int]] = {path: set() for path in covered}
+def coverage_of(reports: Iterable[str], modules: Sequence[Module], *, known: str) -> Coverage:
+    """What several runs evaluated together, of the files of *modules*; *known* is a report that names the
+    lines that each of them has."""
+    covered: dict[str, set[int]] = {module.file.path: set() for module in modules}
+    all_lines = {module.file.path: _starts(module) for module in modules}
+    for file in json.loads(known)["files"]:
+        if file["path"] in covered:
+            all_lines[file["path"]] = {*file["covered"], *file["not_covered"]}
     for report in reports:
         for file in json.loads(report)["files"]:
             if file["path"] in covered:
@@ -72,6 +77,11 @@ def coverage_of(reports: Iterable[str], paths: Iterable[str]) -> Coverage:
             for path in sorted(covered)
         )
     )
+
+
+def _starts(module: Module) -> set[int]:
+    """Where its rules begin: all that is known of a file of functions only, of which nothing can be asked."""
+    return {module.encoded[: rule.start].count(b"\n") + 1 for rule in module.rules}
 
 
 def _percent(covered: int, missed: int) -> float:

@@ -21,7 +21,7 @@ from fumehood.workbench.reach import Reach, bodies_of
 
 __all__ = ["Deciding", "DecidingLines"]
 
-_MAX_JUDGES = 64  # kept at a time
+_MAX_JUDGES = 8  # kept at a time
 _MAX_TRIES = 100  # in one run
 _MAX_LINES = 12
 Document = dict[str, JSON]
@@ -48,10 +48,16 @@ class DecidingLines:
         self._definitions = _definitions(context)
         self._reach = Reach(context)
         self._tries = 0
+        self._late: dict[str, str] = {}
         self._alone: dict[tuple[str, tuple[int, ...]], EmbeddedJudge | None] = {}
 
     def behind(self, document: Document, answer: Answer) -> list[Deciding]:
-        """The definitions behind *answer*; where nothing spoke, the `permit`s that did not hold."""
+        """The definitions behind *answer*; where nothing spoke, the `permit`s that did not hold; where the
+        policies had to be ended, those of the first rule that has to be ended alone."""
+        if answer.too_late:
+            name, tool = self._late_rule(document), _tool_of(document)
+            found = self._definitions.get(name, [])
+            return [_as_deciding(name, one) for one in found if self._is_about(one, tool)]
         if not answer.rules:
             silent = [name for name in self._definitions if name.endswith((".permit", ".permit_connect"))]
             return [
@@ -65,6 +71,15 @@ class DecidingLines:
             for name in answer.rules
             for index in self._speaking(name, document)
         ]
+
+    def _late_rule(self, document: Document) -> str:
+        """What has to be ended alone, "" for none; looked for once for each tool, as it takes long."""
+        tool = _tool_of(document)
+        if tool not in self._late:
+            judge = EmbeddedJudge(self._verdict)
+            self._late[tool] = judge.late_rule(document, self._definitions)
+            judge.close()
+        return self._late[tool]
 
     def _speaking(self, name: str, document: Document) -> list[int]:
         """Those definitions of the rule that speak about this call."""
@@ -97,13 +112,18 @@ class DecidingLines:
         if (name, kept) not in self._alone and self._tries < _MAX_TRIES:
             self._tries += 1
             while len(self._alone) >= _MAX_JUDGES:
-                del self._alone[next(iter(self._alone))]
+                _ended(self._alone.pop(next(iter(self._alone))))
             others = [one for at, one in enumerate(self._definitions[name]) if at not in kept]
             try:
                 self._alone[name, kept] = EmbeddedJudge(self._verdict, instead=_blanked(others))
             except ConfigError:
                 self._alone[name, kept] = None
         return self._alone.get((name, kept))
+
+
+def _ended(judge: EmbeddedJudge | None) -> None:
+    if judge is not None:
+        judge.close()
 
 
 def _definitions(context: Context) -> Mapping[str, list[Definition]]:

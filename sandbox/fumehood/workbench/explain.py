@@ -14,14 +14,16 @@ from typing import cast
 
 from fumehood.canonical import JSON
 from fumehood.errors import PdpError
-from fumehood.model import Decision, Phase, PolicyInput
-from fumehood.pdp import load_bundle, sources
+from fumehood.model import Decision, Phase, PolicyInput, understood
 from fumehood.pdp.answer import decide
+from fumehood.pdp.apart import EngineApart
 from fumehood.pdp.combine import PHASES
-from fumehood.pdp.engine import Engine, EngineError
+from fumehood.pdp.engine import EngineError
 from fumehood.pdp.gate.context import Context
+from fumehood.pdp.keys import Keys
 from fumehood.pdp.sources import Source
-from fumehood.pdp.syntax import Module, Node, kind_of, module_of, ref_of
+from fumehood.pdp.syntax import Module, Node, kind_of, ref_of
+from fumehood.workbench.engines import loaded_engine
 from fumehood.workbench.explanation import (
     ERROR,
     FAILS,
@@ -33,6 +35,7 @@ from fumehood.workbench.explanation import (
     Value,
 )
 from fumehood.workbench.hints import hint
+from fumehood.workbench.loading import load_parsed
 from fumehood.workbench.probes import (
     BodyProbe,
     ConditionProbe,
@@ -44,7 +47,7 @@ from fumehood.workbench.probes import (
 )
 from fumehood.workbench.reads import Path, Reads, missing_in, pointer_of, touched
 
-__all__ = ["Explainer", "policy_modules"]
+__all__ = ["Explainer"]
 
 _MAX_VALUES = 3
 _MAX_DEPTH = 4  # helpers of helpers that are looked into
@@ -58,19 +61,12 @@ class _Asked:
     missing: frozenset[Path]
 
 
-def policy_modules(given: Sequence[Source]) -> tuple[Module, ...]:
-    """The deciding modules of folders and packs that have passed the gate."""
-    parsed = (module_of(f) for f in sources.read(given).files if f.is_rego and not f.is_test)
-    return tuple(module for module in parsed if isinstance(module, Module))
-
-
 class Explainer:
     """Explains decisions of the policies in folders and packs. For one thread."""
 
-    def __init__(self, given: Sequence[Source]) -> None:
+    def __init__(self, given: Sequence[Source], *, signed_by: Keys = ()) -> None:
         """Raises ConfigError: the policies cannot be used."""
-        self._bundle = load_bundle(given, is_split=False)
-        modules = policy_modules(given)
+        self._bundle, modules = load_parsed(given, signed_by=signed_by, is_split=False)
         context = Context(modules, {})
         self._probes = probes_of(context)
         self._reads = Reads(modules)
@@ -86,9 +82,9 @@ class Explainer:
             self._engine = self._loaded()
         self._asked = _Asked("{}", frozenset())
 
-    def _loaded(self) -> Engine:
+    def _loaded(self) -> EngineApart:
         files = [*self._bundle.embedded, *module_texts(self._probes)]
-        return Engine(files, self._bundle.data, is_gated=True)
+        return loaded_engine(files, self._bundle.data, owner=self)
 
     @property
     def revision(self) -> str:
@@ -96,7 +92,7 @@ class Explainer:
         return self._bundle.revision
 
     def decide(self, document: JSON) -> Decision:
-        """The decision alone.
+        """The decision alone, as the guard understands it: an obligation that nobody knows is a denial.
 
         Raises:
             PdpError: the policies cannot decide it.
@@ -104,12 +100,13 @@ class Explainer:
         phase, text = _phase(document), _text(document)
         names = self._bundle.index.names
         asked = PolicyInput(phase, _tool(document), text.encode())
-        return decide(
+        decision = decide(
             asked,
             self._bundle.index,
             self._bundle.revision,
             lambda number: self._engine.evaluate(names[number], text),
         )
+        return understood(decision)
 
     def explain(self, document: JSON) -> Explanation:
         """The decision about a whole policy input, and how each rule of its phase came to what it says."""
@@ -128,8 +125,18 @@ class Explainer:
             if rule in rules
             for definition in self._rule(package, rule, rules[rule])
         ]
-        pointers = tuple(sorted(map(pointer_of, missing)))
+        pointers = tuple(sorted(map(pointer_of, touched(self._read(phase), missing))))
         return Explanation(decision, error, tuple(found), pointers)
+
+    def _read(self, phase: Phase) -> frozenset[Path]:
+        """All that a rule of the phase may read."""
+        return frozenset(
+            path
+            for package, rules in self._probes.items()
+            for rule in PHASES[phase.value]
+            for probe in rules.get(rule, ())
+            for path in self._reads.definition(package, probe.module, probe.rule)
+        )
 
     # --- rules ---
 

@@ -13,10 +13,17 @@ from fumehood.display import clip
 from fumehood.model import Decision
 from fumehood.workbench.explanation import Condition, Definition, Explanation, Value
 
-__all__ = ["as_dict", "decision_dict", "decision_lines", "explanation_lines"]
+__all__ = ["answer_word", "as_dict", "decision_dict", "decision_lines", "explanation_lines"]
 
 _VALUE = 160  # characters of a value
 _TEXT = 200  # characters of a condition
+
+
+def answer_word(decision: Decision | None) -> str:
+    """What becomes of the call: permit (at once), ask (a person must agree) or deny."""
+    if decision is None or not decision.is_permit:
+        return "deny"
+    return "ask" if decision.approvals else "permit"
 
 
 def decision_dict(decision: Decision) -> dict[str, Any]:
@@ -34,6 +41,7 @@ def as_dict(explanation: Explanation) -> dict[str, Any]:
     """An explanation for a program."""
     decision = explanation.decision
     return {
+        "answer": answer_word(decision),
         "decision": decision_dict(decision) if decision else None,
         "error": explanation.error or None,
         "not_recorded": list(explanation.missing),
@@ -46,8 +54,7 @@ def decision_lines(decision: Decision | None, error: str = "") -> Iterator[str]:
     if decision is None:
         yield f"DENY  the policies cannot decide this: {error}"
         return
-    asks = decision.is_permit and decision.approvals
-    yield f"{'ASK' if asks else decision.effect.value.upper()}  {decision.revision[:19]}"
+    yield f"{answer_word(decision).upper()}  {decision.revision[:19]}"
     for reason in decision.reasons:
         detail = f"  (detail: {clip(reason.detail, _VALUE)})" if reason.detail else ""
         yield f"  {reason.text}  [{reason.rule or reason.code}]{detail}"
@@ -55,6 +62,8 @@ def decision_lines(decision: Decision | None, error: str = "") -> Iterator[str]:
         said = {k: v for k, v in _said(obligation).items() if k != "rule"}
         rule = getattr(obligation, "rule", None) or ""
         yield f"  {type(obligation).__name__.lower()} {clip(_json(said), _TEXT)}  [{rule}]"
+    if decision.is_permit and decision.confinements:
+        yield "  (a tool that runs in the agent's own process cannot be, and is denied: cannot_confine)"
 
 
 def explanation_lines(explanation: Explanation, *, is_verbose: bool = False) -> Iterator[str]:

@@ -60,7 +60,8 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """`error` if the policies cannot decide this input; `missing` are pointers that were not recorded."""
+    """`error` if the policies cannot decide this input; `missing` are pointers that
+    were not recorded, and that a rule may read."""
 
     decision: Decision | None
     error: str

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from fumehood.canonical import JSON
-from fumehood.workbench.cases import Document, completed
+from fumehood.workbench.completing import Document, completed
 
 __all__ = ["fragment_of"]
 
@@ -32,8 +32,9 @@ def _origins(document: Mapping[str, JSON]) -> dict[str, str]:
     for at, sources in (said if isinstance(said, dict) else {}).items():
         if isinstance(sources, list) and len(sources) == 1:
             source = sources[0]
-            if isinstance(source, dict) and source.keys() == {"origin"}:
-                found[at] = str(source["origin"])
+            origin = source.get("origin") if isinstance(source, dict) else None
+            if source in ({"origin": origin}, {"origin": origin, "source": "given"}):
+                found[at] = str(origin)
     return found
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from fumehood.canonical import JSON, escape
-from fumehood.workbench.cases import Case, Document, Kind, with_forms
+from fumehood.workbench.cases import Case, Kind
+from fumehood.workbench.completing import Document, with_forms
 
 __all__ = ["Mutant", "mutants_of"]
 

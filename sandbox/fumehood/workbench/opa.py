@@ -25,6 +25,7 @@ __all__ = ["OpaBinary", "OpaJudge", "find_opa"]
 
 VARIABLE = "FUMEHOOD_OPA"
 _TIMEOUT_S = 120.0
+_EVALUATING_S, _EACH_S = 3.0, 0.01  # for one evaluation, and more for each document in it
 _AT_ONCE = 500  # documents in one evaluation
 _PLACE = re.compile(r"\A(?P<file>.*?):(?P<line>\d+)(?::(?P<column>\d+))?\Z")
 _QUERY = (
@@ -90,16 +91,18 @@ class OpaBinary:
             raise ConfigError(f"opa check failed: {_end(answer)}")
         return found
 
-    def decisions(self, documents: Sequence[Document]) -> list[list[JSON]] | str:
-        """What `fumehood.main.decision` is for each, [] where undefined; or the text of an error."""
+    def decisions(self, documents: Sequence[Document]) -> list[list[JSON]] | PdpError:
+        """What `fumehood.main.decision` is for each, [] where undefined; or an error about one of them."""
         with self._folder() as folder:
             (folder.parent / "documents.json").write_text(json.dumps(documents))
-            command = ["eval", "--strict-builtin-errors", "--format", "json", "--data", "."]
+            within_s = _EVALUATING_S + _EACH_S * len(documents)
+            command = ["eval", "--timeout", f"{within_s}s", "--strict-builtin-errors"]
+            command += ["--format", "json", "--data", "."]
             answer = self._run([*command, "--input", "../documents.json", _QUERY], folder)
         said = cast("Document", self._parsed(answer, "opa eval"))
         with _understood("opa eval"):
             if "errors" in said:
-                return "; ".join(str(e.get("message")) for e in cast("list[Document]", said["errors"]))
+                return _error(cast("list[Document]", said["errors"]), within_s)
             (result,) = cast("list[Document]", said["result"])
             found = cast("list[list[JSON]]", cast("Document", result["bindings"])["x"])
             if len(found) != len(documents):
@@ -174,10 +177,10 @@ class OpaJudge:
 
     def _part(self, documents: Sequence[Document]) -> list[Answer]:
         found = self._binary.decisions(documents)
-        if not isinstance(found, str):
+        if not isinstance(found, PdpError):
             return list(map(_answer, found))
         if len(documents) == 1:
-            return [failure_of(PdpError(found, code="pdp_error"))]
+            return [failure_of(found)]
         half = len(documents) // 2  # one of them is an error, and hides the others
         return [*self._part(documents[:half]), *self._part(documents[half:])]
 
@@ -198,6 +201,12 @@ def _answer(found: list[JSON]) -> Answer:
         return answer_of(decision_from(found[0]))
     except PdpError as error:
         return failure_of(error)
+
+
+def _error(errors: Sequence[Document], within_s: float) -> PdpError:
+    if any(error.get("code") == "eval_cancel_error" for error in errors):
+        return PdpError(f"OPA took more than {within_s:g} s, and was ended", code="pdp_timeout")
+    return PdpError("; ".join(str(error.get("message")) for error in errors), code="pdp_error")
 
 
 def _details(error: Document) -> str:

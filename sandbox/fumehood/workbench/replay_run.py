@@ -14,10 +14,12 @@ from typing import cast
 
 from fumehood.errors import FumehoodError
 from fumehood.ledger import Event, open_ledger
-from fumehood.pdp import Bundle, load_bundle, open_pdp
+from fumehood.pdp import Bundle
+from fumehood.pdp.keys import Keys
 from fumehood.pdp.sources import Source
 from fumehood.pdp.syntax import Module
-from fumehood.workbench.explain import policy_modules
+from fumehood.workbench.engines import EndedPdp
+from fumehood.workbench.loading import load_parsed
 from fumehood.workbench.reads import Reads
 from fumehood.workbench.replay import Answer, Change, Difference, Replayer
 
@@ -110,7 +112,12 @@ class _Tally:
 
 
 def replay(
-    given: Sequence[Source], wanted: Wanted, *, processes: int | None = None, examples: int = 5
+    given: Sequence[Source],
+    wanted: Wanted,
+    *,
+    processes: int | None = None,
+    examples: int = 5,
+    signed_by: Keys = (),
 ) -> Summary:
     """Decide the recorded calls of a ledger, and their results, again, by the policies in *given*.
 
@@ -121,7 +128,7 @@ def replay(
         ConfigError: the policies cannot be used.
         LedgerError: the ledger cannot be used.
     """
-    bundle, modules = load_bundle(given), policy_modules(given)
+    bundle, modules = load_parsed(given, signed_by=signed_by)
     last = _last(wanted.ledger)
     count = min(8, len(os.sched_getaffinity(0))) if processes is None else processes
     if last < _WORTH_IT and processes is None:
@@ -227,7 +234,8 @@ class _Task:
     """One process's part: an engine and a reader."""
 
     def __init__(self, bundle: Bundle, modules: tuple[Module, ...], wanted: Wanted, examples: int) -> None:
-        self._replayer = Replayer(open_pdp(bundle, isolation="thread"), Reads(modules))
+        self._pdp = EndedPdp(bundle)
+        self._replayer = Replayer(self._pdp, Reads(modules))
         self._wanted, self.examples = wanted, examples
         self._book = open_ledger(wanted.ledger, create=False, readonly=True)
 
@@ -243,8 +251,9 @@ class _Task:
         return tally
 
     def close(self) -> None:
-        """Close the ledger."""
+        """Close the ledger, and end the engine."""
         self._book.close()
+        self._pdp.close()
 
 
 def _read(

@@ -10,9 +10,11 @@ from typing import Literal, cast
 from fumehood.canonical import JSON
 from fumehood.errors import ConfigError
 from fumehood.pdp import gate, sources
+from fumehood.pdp.keys import Keys
 from fumehood.pdp.rego_tests import Source, Suite, TestResult, pattern_of
 from fumehood.workbench.answers import Answer, difference, loosened, meets
 from fumehood.workbench.cases import ENDINGS, Case, cases_of
+from fumehood.workbench.completing import Document
 from fumehood.workbench.coverage import Coverage, coverage_of
 from fumehood.workbench.deciding import Deciding, DecidingLines
 from fumehood.workbench.fragments import fragment_of
@@ -47,22 +49,24 @@ def run_policy_tests(
     opa: str | None = None,
     covers: bool = False,
     mutates: bool = False,
+    signed_by: Keys = (),
 ) -> Report:
-    """Run the tests and case tables of folders and packs.
+    """Run the tests and case tables of folders, bundles and packs; with *signed_by*, as `load_bundle`.
 
     *only*: a regular expression, searched in full names (`data.x_test.test_a`, `x_cases/the row's name`).
 
     Raises:
         ConfigError: policies, tests or tables cannot be used; or the opa binary is wanted and not there.
     """
-    return _Run(given, only=only, engines=engines, opa=opa, covers=covers).report(mutates=mutates)
+    return _Run(sources.read(given, signed_by), only=only, engines=engines, opa=opa, covers=covers).report(
+        mutates=mutates
+    )
 
 
 class _Run:
     def __init__(
-        self, given: Sequence[Source], *, only: str | None, engines: Engines, opa: str | None, covers: bool
+        self, read: sources.Files, *, only: str | None, engines: Engines, opa: str | None, covers: bool
     ) -> None:
-        read = sources.read(given)
         self._verdict: gate.Verdict = gated(read)
         self._deciding = DecidingLines(self._verdict)
         self._wanted = pattern_of(only)
@@ -71,8 +75,10 @@ class _Run:
             raise ConfigError("the case tables cannot be read", problems=tuple(problems))
         self._cases = [case for case in cases if self._wanted.search(_name(case))]
         self._binary = self._opa_binary(read, opa) if engines != "embedded" else None
-        self._suite = Suite(read, self._verdict, covers=covers) if engines != "opa" else None
-        self._embedded = EmbeddedJudge(self._verdict, covers=covers) if engines != "opa" else None
+        self._suite, self._embedded = None, None
+        if engines != "opa":
+            self._suite = Suite(read, self._verdict, covers=covers)
+            self._embedded = EmbeddedJudge(self._verdict, covers=covers)
 
     def _opa_binary(self, read: sources.Files, opa: str | None) -> OpaBinary:
         path = find_opa(opa)
@@ -95,11 +101,21 @@ class _Run:
         found: list[Judge] = [self._embedded] if self._embedded else []
         return [*found, OpaJudge(self._binary)] if self._binary else found
 
+    def _answers(self, documents: Sequence[Document]) -> list[list[Answer]]:
+        """What each engine says of each document; of what one had to be ended for no other is asked."""
+        answers: list[list[Answer]] = []
+        for judge in self._judges:
+            late = {i: a for row in answers for i, a in enumerate(row) if a.too_late}
+            left = iter(judge.answers([d for i, d in enumerate(documents) if i not in late]))
+            answers.append([late[i] if i in late else next(left) for i in range(len(documents))])
+        return answers
+
     def _coverage(self) -> Coverage | None:
         if self._suite is None or self._embedded is None or not self._suite.covers:
             return None
         reports = [self._suite.coverage(), self._embedded.coverage()]
-        return coverage_of(reports, [module.file.path for module in self._verdict.modules])
+        modules = self._verdict.modules
+        return coverage_of(reports, modules, known=self._embedded.lines(modules))
 
     def _rego_tests(self) -> list[TestResult]:
         here = self._suite.run(self._wanted) if self._suite else []
@@ -110,12 +126,14 @@ class _Run:
 
     def _case_tests(self) -> list[TestResult]:
         documents = [case.document for case in self._cases]
-        said = [judge.answers(documents) for judge in self._judges]
+        said = self._answers(documents)
         return [self._case(case, [answers[i] for answers in said]) for i, case in enumerate(self._cases)]
 
     def _case(self, case: Case, answers: Sequence[Answer]) -> TestResult:
         result = TestResult(_name(case), case.file, case.line, "pass")
         answer = answers[0]
+        if answer.too_late and case.expected.reasons is None:
+            return self._failed(result, case.document, answer, _late(answer), [])
         if not meets(answer, case.expected):
             diff = difference(answer, case.expected)
             return self._failed(result, case.document, answer, "", diff)
@@ -142,7 +160,7 @@ class _Run:
     def _mutations(self, group: Sequence[tuple[Case, list[Mutant]]]) -> Iterator[TestResult]:
         """What loosens an answer. Asked about many rows at once: each start of the opa binary costs."""
         documents = [d for case, mutants in group for d in (case.document, *(m.document for m in mutants))]
-        said = list(zip(*(judge.answers(documents) for judge in self._judges), strict=True))
+        said = list(zip(*self._answers(documents), strict=True))
         for case, mutants in group:
             before, after = said[0], said[1 : len(mutants) + 1]
             said = said[len(mutants) + 1 :]
@@ -166,10 +184,11 @@ class _Run:
             used.add(key)
         elif at is not None:
             yield self._looser(case, mutant, after[at], hows[at], self._judges[at].name)
-        elif _differ(after):
+        elif (after[0].too_late and not before[0].too_late) or _differ(after):
             name = f"{_name(case)} [{mutant.at} {mutant.mutation}]"
             result = TestResult(name, case.file, case.line, "fail")
-            yield self._failed(result, mutant.document, after[0], _disagreement(after), [])
+            said = _late(after[0]) if after[0].too_late else _disagreement(after)
+            yield self._failed(result, mutant.document, after[0], said, [])
 
     def _looser(self, case: Case, mutant: Mutant, answer: Answer, how: str, engine: str) -> TestResult:
         name = f"{_name(case)} [{mutant.at} {mutant.mutation}]"
@@ -263,10 +282,16 @@ def _disagreement(answers: Sequence[Answer]) -> str:
     return "the engines disagree: " + ", ".join(json.dumps(a.as_json(), ensure_ascii=False) for a in answers)
 
 
+def _late(answer: Answer) -> str:
+    return f"{answer.too_late}; the guard denies such a call, whatever its rules say"
+
+
 def _shown_lines(answer: Answer, decided: Sequence[Deciding]) -> list[str]:
     if not decided:
-        return [] if answer.rules else ["nothing permits it: no `permit` names this tool"]
+        return [] if answer.rules or answer.too_late else ["nothing permits it: no `permit` names this tool"]
     lines = ["nothing permits it; what did not hold:" if decided[0].is_silent else "decided by"]
+    if answer.too_late:
+        lines = ["where it got stuck"]
     for one in decided:
         lines.append(f"  {one.file}:{one.line}: {one.rule}")
         lines += [f"    {number:>4}  {text}" for number, text in enumerate(one.source, one.line)]

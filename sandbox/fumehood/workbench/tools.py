@@ -7,6 +7,7 @@ does not import langchain.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -165,9 +166,10 @@ def _imported(module: str, name: str, given: str) -> object:
     here = os.getcwd()  # noqa: PTH109 - as `python -m` does: the user's own modules are beside them
     sys.path.insert(0, here)
     try:
-        found: object = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
+        with contextlib.redirect_stdout(sys.stderr):  # what it prints is no part of our answer
+            found: object = importlib.import_module(module)
+            for part in name.split("."):
+                found = getattr(found, part)
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import fumehood_policies
+from fumehood.pdp.manifest import MANIFEST
+from fumehood.pdp.signatures import SIGNATURES
 
 __all__ = ["changes", "folders_of"]
 
@@ -16,12 +18,15 @@ Signature = frozenset[tuple[str, int, int, int]]
 
 
 def folders_of(given: Sequence[str]) -> list[Path]:
-    """The folders that sources are read from: a name without "/" is a pack."""
-    return [Path(source) if "/" in source else fumehood_policies.PACKS / source for source in given]
+    """The folders and bundles that sources are read from: a name without "/" is a pack."""
+    names = fumehood_policies.OLD_NAMES
+    packs = fumehood_policies.PACKS
+    return [Path(source) if "/" in source else packs / names.get(source, source) for source in given]
 
 
 def changes(folders: Sequence[Path], *, pause: Callable[[], None] | None = None) -> Iterator[None]:
-    """Yields at the beginning, and each time that a file below *folders* has changed and is at rest."""
+    """Yields at the beginning, and each time that one of *folders*, or a file below it, has changed and is at
+    rest."""
     wait = pause or (lambda: time.sleep(_INTERVAL_S))
     seen = _signature(folders)
     yield
@@ -42,12 +47,17 @@ def _signature(folders: Sequence[Path]) -> Signature:
 
 
 def _entries(folder: Path) -> Iterator[tuple[str, int, int, int]]:
+    for path in _files(folder):
+        try:
+            about = os.stat(path)  # noqa: PTH116 - many files, often
+        except OSError:
+            continue  # gone meanwhile: that is a change, too
+        yield path, about.st_mtime_ns, about.st_size, about.st_ino
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """A bundle; or what is below a folder, and what makes a folder a bundle."""
+    yield from (str(path) for path in (folder, folder / SIGNATURES, folder / MANIFEST) if path.is_file())
     for where, names, files in os.walk(folder):
         names[:] = [name for name in names if not name.startswith(".")]
-        for name in (name for name in files if not name.startswith(".")):
-            path = os.path.join(where, name)  # noqa: PTH118 - many files, often
-            try:
-                about = os.stat(path)  # noqa: PTH116
-            except OSError:
-                continue  # gone meanwhile: that is a change, too
-            yield path, about.st_mtime_ns, about.st_size, about.st_ino
+        yield from (os.path.join(where, name) for name in files if not name.startswith("."))  # noqa: PTH118

@@ -18,6 +18,8 @@ __all__ = ["check_every"]
 
 def check_every(context: Context) -> Iterator[Problem]:
     for module, rule in context.each_rule():
+        if "Every" not in rule.survey().literals:
+            continue
         for statement in rule.statements():
             kind, body = kind_of(cast("Node", statement["literal"]))
             if kind == "Every":

@@ -15,9 +15,11 @@ __all__ = ["check_heads"]
 
 
 def check_heads(context: Context) -> Iterator[Problem]:
-    for module, rule in context.each_rule():
-        if rule.shape in ("set", "object"):
-            yield from _head(module, rule, Totality(context, module))
+    for module in context.modules:
+        total = Totality(context, module)
+        for rule in module.rules:
+            if rule.shape in ("set", "object"):
+                yield from _head(module, rule, total)
 
 
 def _head(module: Module, rule: Rule, total: Totality) -> Iterator[Problem]:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fumehood.canonical import JSON
-from fumehood.errors import Problem
+from fumehood.errors import ConfigError, PdpError, Problem
 from fumehood.pdp import sources
+from fumehood.pdp.apart import EngineApart
 from fumehood.pdp.combine import PUBLIC
 from fumehood.pdp.gate.context import Context
 from fumehood.pdp.gate.cycles import check_recursion
@@ -24,30 +25,26 @@ from fumehood.pdp.gate.patterns import check_patterns
 from fumehood.pdp.gate.refs import check_references
 from fumehood.pdp.gate.scope import check_variables
 from fumehood.pdp.gate.texts import check_texts
-from fumehood.pdp.gate.trial import check_trial
+from fumehood.pdp.gate.trial import Trial, trial_engine
 from fumehood.pdp.parsed_reads import reads_parsed
 from fumehood.pdp.reads import reads_history
 from fumehood.pdp.syntax import Module, module_of
 
 __all__ = ["Verdict", "check", "inspect"]
 
-# In this order: where one finds something, the later ones would only say it again in other words.
-_CHECKS: Sequence[Sequence[Callable[[Context], Iterator[Problem]]]] = (
-    (
-        check_names,
-        check_items,
-        check_references,
-        check_texts,
-        check_variables,
-        check_negation,
-        check_every,
-        check_patterns,
-        check_order,
-        check_heads,
-        check_recursion,
-        check_grants,
-    ),
-    (check_trial,),
+_CHECKS: Sequence[Callable[[Context], Iterator[Problem]]] = (
+    check_names,
+    check_items,
+    check_references,
+    check_texts,
+    check_variables,
+    check_negation,
+    check_every,
+    check_patterns,
+    check_order,
+    check_heads,
+    check_recursion,
+    check_grants,
 )
 
 
@@ -64,9 +61,16 @@ class Verdict:
 
 
 def inspect(
-    read: sources.Files, *, parse: Callable[[sources.PolicyFile], Module | Problem] = module_of
+    read: sources.Files,
+    *,
+    parse: Callable[[sources.PolicyFile], Module | Problem] = module_of,
+    engine: Callable[[], EngineApart] = trial_engine,
 ) -> Verdict:
-    """Check every file of *read*."""
+    """Check every file of *read*; *engine* starts the process in which every rule is evaluated once.
+
+    Raises:
+        ConfigError: that process cannot be started.
+    """
     data, problems = gathered([f for f in read.files if not f.is_rego])
     problems += read.problems
     modules: list[Module] = []
@@ -79,9 +83,8 @@ def inspect(
     context = Context(tuple(modules), data)
     if not modules and not problems:
         problems.append(Problem("policies", 1, 1, "there is no policy", "Add a .rego file with a `permit`."))
-    for group in _CHECKS:
-        if not problems:
-            problems += [problem for one in group for problem in one(context)]
+    if not problems:
+        problems += _found(context, engine)
     return Verdict(
         tuple(sorted(dict.fromkeys(problems), key=lambda p: (p.file, p.line, p.column, p.message))),
         _public_rules(modules),
@@ -90,6 +93,26 @@ def inspect(
         reads_parsed(modules),
         tuple(modules),
     )
+
+
+def _found(context: Context, engine: Callable[[], EngineApart]) -> list[Problem]:
+    """What every check finds. The rules are evaluated meanwhile; what comes of that is only told if nothing
+    else is found, which it would say again in other words."""
+    try:
+        with engine() as apart:
+            trial = Trial(context, apart)
+            problems = [problem for one in _CHECKS for problem in _found_by(one, context)]
+            return problems or list(trial.problems())
+    except PdpError as error:
+        raise ConfigError(f"the policies cannot be checked: {error}") from error
+
+
+def _found_by(check: Callable[[Context], Iterator[Problem]], context: Context) -> list[Problem]:
+    try:
+        return list(check(context))
+    except RecursionError:
+        text = "rules call each other, or expressions are nested, too deeply to be checked"
+        return [Problem(context.modules[0].file.path, 1, 1, text, "Give a value in fewer steps.")]
 
 
 def check(given: Sequence[sources.Source] | sources.Source) -> list[Problem]:

@@ -12,7 +12,7 @@ from fumehood.errors import Problem
 from fumehood.pdp.gate.context import Context
 from fumehood.pdp.gate.scope import Names, bound_by, has_query, pattern_names
 from fumehood.pdp.gate.totality import Totality
-from fumehood.pdp.syntax import Module, Node, inner, kind_of, ref_of, start_of
+from fumehood.pdp.syntax import Module, Node, Rule, inner, kind_of, ref_of, start_of
 
 __all__ = ["check_negation"]
 
@@ -20,17 +20,23 @@ _COMPREHENSIONS = ("ArrayCompr", "SetCompr", "ObjectCompr")
 
 
 def check_negation(context: Context) -> Iterator[Problem]:
-    for module, rule in context.each_rule():
+    for module in context.modules:
         judge = _Judge(context, module)
-        arguments = frozenset(name for arg in rule.args for name, _ in pattern_names(arg))
-        for body in rule.bodies:
-            yield from judge.query(body.statements, arguments)
-            for value in (rule.key, rule.value, body.value):
-                inside = arguments | bound_by(body.statements, judge.globals)
-                yield from judge.nested(value, inside)
-        if not rule.bodies:
-            for value in (rule.key, rule.value):
-                yield from judge.nested(value, arguments)
+        for rule in module.rules:
+            if "NotExpr" in rule.survey().literals:
+                yield from _negations(judge, rule)
+
+
+def _negations(judge: _Judge, rule: Rule) -> Iterator[Problem]:
+    arguments = frozenset(name for arg in rule.args for name, _ in pattern_names(arg))
+    for body in rule.bodies:
+        yield from judge.query(body.statements, arguments)
+        for value in (rule.key, rule.value, body.value):
+            inside = arguments | bound_by(body.statements, judge.globals)
+            yield from judge.nested(value, inside)
+    if not rule.bodies:
+        for value in (rule.key, rule.value):
+            yield from judge.nested(value, arguments)
 
 
 class _Judge:

@@ -40,7 +40,9 @@ def check_order(context: Context) -> Iterator[Problem]:
     sets = _Sets(context)
     for module, rule in context.each_rule():
         held: Held | None = None
-        for kind, body in rule.expressions():
+        found = rule.survey()
+        asking = [("BoolExpr", body) for body in found.of("BoolExpr")]
+        for kind, body in [*asking, *(("Call", body) for body in found.of("Call"))]:
             is_order = kind == "BoolExpr" and body["op"] in _ORDER and not _has_single(context, module, body)
             is_sorter = kind == "Call" and function_name(body) in _SORTERS
             if not is_order and not is_sorter:

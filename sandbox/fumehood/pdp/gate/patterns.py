@@ -26,19 +26,19 @@ def _patterns(rule: Rule) -> Iterator[Node]:
     """Everything that a value is matched with."""
     if rule.shape != "default":
         yield from rule.args
-    for statement in rule.statements():
+    found = rule.survey()
+    for statement in found.statements if "SomeIn" in found.literals else ():
         kind, body = kind_of(cast("Node", statement["literal"]))
         if kind == "SomeIn":
             yield from (cast("Node", body[part]) for part in ("key", "value") if body[part])
-    for kind, body in rule.expressions():
-        if kind == "AssignExpr":
-            yield cast("Node", body["lhs"])
-            if body["op"] != "ColEq":
-                yield cast("Node", body["rhs"])
-        elif kind == "Call":
-            params = cast("list[Node]", body["params"])
-            if len(params) > ARITY.get(function_name(body), 99):  # walk(x, [path, value])
-                yield params[-1]
+    for body in found.of("AssignExpr"):
+        yield cast("Node", body["lhs"])
+        if body["op"] != "ColEq":
+            yield cast("Node", body["rhs"])
+    for body in found.of("Call"):
+        params = cast("list[Node]", body["params"])
+        if len(params) > ARITY.get(function_name(body), 99):  # walk(x, [path, value])
+            yield params[-1]
 
 
 def _object_with_names(node: Node) -> Node | None:

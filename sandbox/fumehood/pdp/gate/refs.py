@@ -24,19 +24,35 @@ _CALL = ("data", "fumehood", "call")
 
 
 def check_references(context: Context) -> Iterator[Problem]:
-    for module, rule in context.each_rule():
-        called: set[int] = set()
-        for kind, body in rule.expressions():
-            if kind == "Call":
-                called.update(id(b) for _, b in walk(body["fcn"]))
-                yield from _call(context, module, body)
-            elif kind in ("RefDot",) and cast("list[str]", body["field"])[1] in KEYWORDS:
-                yield _keyword(module, body)
-        for node, _ in rule.references():
-            if id(kind_of(node)[1]) not in called:
-                yield from _reference(context, module, node)
-        yield from _membership_values(module, rule)
-        yield from _with(module, rule)
+    for module in context.modules:
+        fine: set[tuple[str, tuple[str | None, ...]]] = set()  # references in which nothing was found
+        for rule in module.rules:
+            yield from _calls(context, module, rule)
+            yield from _references(context, module, rule, fine)
+            yield from _membership_values(module, rule)
+            yield from _with(module, rule)
+
+
+def _calls(context: Context, module: Module, rule: Rule) -> Iterator[Problem]:
+    found = rule.survey()
+    for body in found.of("Call"):
+        yield from _call(context, module, body)
+    for body in found.of("RefDot"):
+        if cast("list[str]", body["field"])[1] in KEYWORDS:
+            yield _keyword(module, body)
+
+
+def _references(
+    context: Context, module: Module, rule: Rule, fine: set[tuple[str, tuple[str | None, ...]]]
+) -> Iterator[Problem]:
+    called = {id(b) for body in rule.survey().of("Call") for _, b in walk(body["fcn"])}
+    for node, ref in rule.references():
+        if (ref.root, ref.parts) in fine or id(kind_of(node)[1]) in called:
+            continue
+        problems = list(_reference(context, module, node))
+        yield from problems
+        if not problems:
+            fine.add((ref.root, ref.parts))
 
 
 def called_path(module: Module, call: Node) -> tuple[str | None, ...]:
@@ -184,13 +200,16 @@ def _keyword(module: Module, body: Node) -> Problem:
 
 def _membership_values(module: Module, rule: Rule) -> Iterator[Problem]:
     """`in` is only safe as a statement of its own: as a value it is false or undefined, by engine."""
+    found = rule.survey().of("Membership")
+    if not found:
+        return
     allowed: set[int] = set()
     for statement in rule.statements():
         kind, body = kind_of(cast("Node", statement["literal"]))
         if kind in ("Expr", "NotExpr"):
             allowed.add(id(kind_of(cast("Node", body["expr"]))[1]))
-    for kind, body in rule.expressions():
-        if kind == "Membership" and id(body) not in allowed:
+    for body in found:
+        if id(body) not in allowed:
             yield module.problem(
                 start_of(body),
                 "`in` is used as a value, which the engines read differently where something is undefined",

@@ -8,7 +8,8 @@ from typing import cast
 from fumehood.errors import Problem
 from fumehood.pdp.gate.builtins import ARITY
 from fumehood.pdp.gate.context import Context
-from fumehood.pdp.syntax import PLACES, Body, Module, Node, Rule, inner, kind_of, ref_of, start_of, walk
+from fumehood.pdp.survey import PLACES, Node, plain_names
+from fumehood.pdp.syntax import Body, Module, Rule, inner, kind_of, ref_of, start_of, walk
 
 __all__ = [
     "Names",
@@ -26,6 +27,7 @@ __all__ = [
 Names = frozenset[str]
 Pairs = list[tuple[str, int]]
 Statements = Sequence[Node]
+_NO_NAMES: Names = frozenset()
 _SCALARS = frozenset({"String", "RawString", "Number", "Bool", "Null"})
 _COMPREHENSIONS = {"ArrayCompr": ("term",), "SetCompr": ("term",), "ObjectCompr": ("key", "value")}
 
@@ -68,6 +70,8 @@ def pattern_names(node: Node | None) -> Iterator[tuple[str, int]]:
 
 def bound_by(statements: Statements, known: Names) -> Names:
     """The variables that a query binds at its own level."""
+    if all(_is_settled(statement, known) for statement in statements):
+        return _NO_NAMES
     return frozenset().union(*map(_bound_by_one, statements)) - known
 
 
@@ -140,15 +144,18 @@ class _Checker:
             return
         arguments = [pair for arg in rule.args for pair in pattern_names(arg)]
         yield from self._hidden(arguments)
-        here = self._known | {name for name, _ in arguments}
+        here = self._known | {name for name, _ in arguments} if arguments else self._known
         for body in rule.bodies or (Body((), is_else=False, value=None, start=rule.start),):
             yield from self._query(body.statements, here)
-            inside = here | bound_by(body.statements, here)
+            bound = bound_by(body.statements, here)
+            inside = here | bound if bound else here
             heads = [body.value] if body.is_else else [rule.key, rule.value, body.value, *rule.head]
             for head in heads:
-                yield from self._value(head, inside)
+                yield from self._value(head, inside, may_have_queries=rule.survey().has_queries)
 
     def _query(self, statements: Statements, known: Names) -> Iterator[Problem]:
+        if all(_is_settled(statement, known) for statement in statements):
+            return
         waiting, bound = list(statements), known
         while ready := [s for s in waiting if next(_needs(s, bound), None) is None]:
             done = set(map(id, ready))
@@ -164,9 +171,11 @@ class _Checker:
                 for query, names in nested_queries(statement, self._module):
                     yield from self._query(query, inside | names)
 
-    def _value(self, node: Node | None, known: Names) -> Iterator[Problem]:
-        if node is not None:
-            yield from (self._unsafe(name, start) for name, start in free(node, known))
+    def _value(self, node: Node | None, known: Names, *, may_have_queries: bool) -> Iterator[Problem]:
+        if node is None:
+            return
+        yield from (self._unsafe(name, start) for name, start in free(node, known))
+        if may_have_queries:
             for query, names in nested_queries(node, self._module):
                 yield from self._query(query, known | names)
 
@@ -216,6 +225,12 @@ class _Checker:
                 yield self._module.problem(start, message, "Give the variable another name.")
 
 
+def _is_settled(statement: Node, known: Names) -> bool:
+    """Whether a statement needs nothing and gives nothing: every variable in it has a value already."""
+    names = plain_names(statement)
+    return names is not None and names <= known and "_" not in names
+
+
 def evaluation_order(statements: Statements, known: Names) -> list[Node]:
     """*statements* as they stand, but each after those that give it the variables that it needs."""
     waiting, bound, ordered = list(statements), known, list[Node]()
@@ -247,6 +262,8 @@ def declared(spans: object, module: Module) -> Pairs:
 
 def has_query(statement: Node) -> bool:
     """Whether a query stands inside *statement*; kept in it, because most have none and all are asked."""
+    if plain_names(statement) is not None:
+        return False
     found = statement.get("has_query")
     if found is None:
         found = statement["has_query"] = any(_queries_in(statement))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 from fumehood.errors import PdpError, Problem
@@ -39,13 +39,15 @@ _EXPONENT = re.compile(rb"-?[0-9.]+[eE]")
 def check_texts(context: Context) -> Iterator[Problem]:
     for module, rule in context.each_rule():
         yield from _ambiguous(module, rule)
-        harmless = _in_detail(rule) | _searched(rule)
-        for kind, body in rule.expressions():
-            if kind == "Call":
+        found = rule.survey()
+        if calls := found.of("Call"):
+            harmless = _in_detail(rule) | _searched(calls)
+            for body in calls:
                 if function_name(body) == "sprintf" and id(body) not in harmless:
                     yield _printed(module, body)
                 yield from _call(module, body)
-            elif kind == "Number" and _EXPONENT.match(module.encoded, start_of(body)):
+        for body in found.of("Number"):
+            if _EXPONENT.match(module.encoded, start_of(body)):
                 message = "a number with an exponent is printed differently by the engines"
                 yield module.problem(start_of(body), message, "Write its digits out.")
 
@@ -116,11 +118,11 @@ def _in_detail(rule: Rule) -> set[int]:
     return {id(body) for kind, body in walk(details) if kind == "Call"}
 
 
-def _searched(rule: Rule) -> set[int]:
+def _searched(calls: Sequence[Node]) -> set[int]:
     """`contains(sprintf("%v", [x]), "password")`: words that no number, and no empty set, has a part of."""
     found: set[int] = set()
-    for kind, body in rule.expressions():
-        if kind == "Call" and function_name(body) == "contains":
+    for body in calls:
+        if function_name(body) == "contains":
             params = [kind_of(param) for param in cast("list[Node]", body["params"])]
             if len(params) == 2 and params[0][0] == "Call" and params[1][0] in _TEXTS:
                 word = cast("str", params[1][1]["value"])

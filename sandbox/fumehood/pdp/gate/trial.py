@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -9,11 +10,12 @@ from collections.abc import Iterator
 from fumehood.canonical import JSON
 from fumehood.errors import PdpError, Problem
 from fumehood.pdp import combine, sources
-from fumehood.pdp.engine import Engine, EngineError
+from fumehood.pdp.apart import ApartLimits, EngineApart, Question
+from fumehood.pdp.engine import EngineError
 from fumehood.pdp.gate.context import Context
-from fumehood.pdp.syntax import Rule
+from fumehood.pdp.syntax import Module, Rule
 
-__all__ = ["check_trial"]
+__all__ = ["Trial", "trial_engine"]
 
 _PLACE = re.compile(r"-->\s*(?P<file>[^\n]*):(?P<line>\d+):(?P<column>\d+)")
 _SAID = re.compile(r"^error: (?P<said>.*)$", re.MULTILINE)
@@ -27,32 +29,71 @@ _REMEDIES = {
 }
 
 
-def check_trial(context: Context) -> Iterator[Problem]:
-    files = [(f.path, f.text) for f in sources.library()] + [
-        (m.file.path, m.file.text) for m in context.modules
-    ]
-    try:
-        engine = Engine(files, json.dumps(context.data))
-    except EngineError as error:
-        yield _problem(context, str(error))
-        return
-    asked: dict[str, Rule] = {}  # all definitions of a rule are evaluated together
-    for module, rule in context.each_rule():
-        if rule.shape != "function" and not rule.args:
-            asked.setdefault(f"data.{module.name}.{rule.name}", rule)
-    for path, rule in asked.items():
-        yield from _once(context, engine, path, rule)
+def trial_engine() -> EngineApart:
+    """What rules are tried in. Raises PdpError where it cannot be started."""
+    return EngineApart(ApartLimits(all_s=20.0))
 
 
-def _once(context: Context, engine: Engine, path: str, rule: Rule) -> Iterator[Problem]:
-    ask = engine.query if rule.shape == "object" else engine.evaluate
-    for phase in combine.PHASES:
+class Trial:
+    """Begins when it is made, in a process apart; meanwhile others may look at the policies."""
+
+    def __init__(self, context: Context, engine: EngineApart) -> None:
+        """Raises PdpError where the process ended."""
+        self._context = context
+        self._asked = _asked(context)
+        documents = [json.dumps(_document(phase)) for phase in combine.PHASES]
+        questions = [
+            Question(path, document, "query" if rule.shape == "object" else "rule")
+            for path, (_, rule) in self._asked.items()
+            for document in documents
+        ]
+        engine.load(_files(context), json.dumps(context.data))
+        self._answers = engine.each(questions)
+
+    def problems(self) -> Iterator[Problem]:
+        """What the engine refuses, when it is asked about a call with nothing in it."""
         try:
-            ask(path, json.dumps(_document(phase)))
-        except PdpError as error:
-            if error.code != "pdp_undefined":
-                yield _problem(context, str(error))
-                return
+            for module, rule in self._asked.values():
+                said = list(itertools.islice(self._answers, len(combine.PHASES)))
+                failed = [e for e in said if isinstance(e, PdpError) and e.code != "pdp_undefined"]
+                if failed and failed[0].code == "pdp_error":
+                    yield _problem(self._context, str(failed[0]))
+                elif failed:
+                    yield _endless(module, rule, failed[0])
+                    return
+        except EngineError as error:
+            yield _problem(self._context, str(error))
+
+
+def _files(context: Context) -> list[tuple[str, str]]:
+    library = [(f.path, f.text) for f in sources.library()]
+    return library + [(m.file.path, m.file.text) for m in context.modules]
+
+
+def _asked(context: Context) -> dict[str, tuple[Module, Rule]]:
+    """Every rule by its full name (its definitions are evaluated together), helpers before who uses them."""
+    found: dict[str, tuple[Module, Rule]] = {}
+    for module, rule in sorted(context.each_rule(), key=lambda pair: pair[1].name in combine.PUBLIC):
+        if rule.shape != "function" and not rule.args:
+            found.setdefault(f"data.{module.name}.{rule.name}", (module, rule))
+    return found
+
+
+def _endless(module: Module, rule: Rule, error: PdpError) -> Problem:
+    """The process had to be ended, or ended, while it evaluated *rule*."""
+    name = f"{module.name}.{rule.name}"
+    return module.problem(
+        rule.start,
+        f"evaluating `{name}` for a call with no arguments {_HOW.get(error.code, 'failed')} ({error})",
+        "Look at what it, and the functions that it calls, go through: bound each list and each "
+        "numbers.range, and put what only some calls need behind the name of the tool.",
+    )
+
+
+_HOW = {
+    "pdp_timeout": "takes too long: it may never end",
+    "pdp_crashed": "ends the policy engine: it may need too much memory",
+}
 
 
 def _document(phase: str) -> JSON:

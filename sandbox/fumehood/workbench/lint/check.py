@@ -10,14 +10,17 @@ import fumehood_policies
 from fumehood.errors import Problem
 from fumehood.pdp import gate, sources
 from fumehood.pdp.gate.context import Context
+from fumehood.pdp.keys import Keys
 from fumehood.pdp.rego_tests import Source
 from fumehood.pdp.syntax import Module, module_of
 from fumehood.workbench.cases import cases_of
 from fumehood.workbench.lint.arguments import check_arguments
 from fumehood.workbench.lint.bounds import check_bounds
+from fumehood.workbench.lint.fields import check_fields
 from fumehood.workbench.lint.findings import Finding, error, warning
 from fumehood.workbench.lint.metadata import check_metadata
 from fumehood.workbench.lint.names import check_names_in_use
+from fumehood.workbench.lint.parsers import check_parsers
 from fumehood.workbench.lint.texts import check_raw_texts
 from fumehood.workbench.lint.unfinished import check_unfinished
 from fumehood.workbench.opa import OpaBinary, find_opa
@@ -40,16 +43,20 @@ class Checked:
 
 
 def check_policies(
-    given: Sequence[Source], *, tools: Sequence[ToolSchema] = (), opa: str | None = None
+    given: Sequence[Source],
+    *,
+    tools: Sequence[ToolSchema] = (),
+    opa: str | None = None,
+    signed_by: Keys = (),
 ) -> Checked:
-    """What is wrong with the policies of folders and packs.
+    """What is wrong with the policies of folders, bundles and packs; with *signed_by*, as `load_bundle`.
 
     *tools*: the user's own; else those of a `tools.json` beside the policies.
 
     Raises:
         ConfigError: there is no such source; *opa* or a `tools.json` cannot be used.
     """
-    read = sources.read(given)
+    read = sources.read(given, signed_by)
     binary = find_opa(opa)
     verdict = gate.inspect(read)
     own = _own(read)
@@ -72,8 +79,10 @@ def _ours(
     return [
         *check_arguments(context, tools, own),
         *check_bounds(context, tools),
+        *check_fields(context),
         *check_metadata(context),
         *check_names_in_use(context, tests),
+        *check_parsers(context),
         *check_raw_texts(context),
     ]
 
@@ -90,7 +99,8 @@ def _own(read: sources.Files) -> frozenset[str]:
 
 def _by_opa(binary: OpaBinary, known: Sequence[Finding]) -> list[Finding]:
     """What OPA refuses is an error; what only its strict mode refuses is style, unless we have said it."""
-    hard = binary.check(is_strict=False)
+    fields = {finding.problem[:3] for finding in known if finding.code == "unknown-field"}
+    hard = [problem for problem in binary.check(is_strict=False) if problem[:3] not in fields]
     said = {(finding.problem.file, finding.problem.line) for finding in known}
     strict = [p for p in binary.check(is_strict=True) if p not in hard and (p.file, p.line) not in said]
     return [*(error("opa", p) for p in hard), *map(_style, strict)]
