@@ -18,7 +18,7 @@ from fumehood.errors import ConfigError
 from fumehood.ledger import Event
 from fumehood.ledger.rows import decision_json
 from fumehood.model import Decision, Effect, Phase, PolicyFacts, PolicyInput
-from fumehood.pdp import load_bundle, open_pdp
+from fumehood.pdp import open_pdp
 from fumehood.redaction import MARK
 from fumehood.workbench.loading import load_parsed
 from fumehood.workbench.projection import Kept, Projection, is_plain
@@ -54,7 +54,8 @@ def _folder(path: Path, text: str) -> list[str]:
 
 
 def _pair(given: list[str]) -> tuple[Replayer, Replayer, Counting]:
-    reads, pdp = Reads(load_parsed(given)[1]), Counting(open_pdp(load_bundle(given), isolation="thread"))
+    bundle, modules = load_parsed(given)
+    reads, pdp = Reads(modules), Counting(open_pdp(bundle, isolation="thread"))
     return Replayer(pdp, reads), Replayer(pdp, reads, is_each=True), pdp
 
 
