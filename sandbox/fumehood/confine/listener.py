@@ -33,22 +33,30 @@ class Held(NamedTuple):
 
 
 def receive(fd: int) -> Held | None:
-    """The next held call; None if it is no longer there. Raises OSError if nobody is left to make one."""
+    """The next held call; None if there is none. Raises OSError if nobody is left to make one.
+
+    Before Linux 6.11 the kernel would wait for ever for those who are gone.
+    """
+    if not _has_call(fd):
+        return None
     buffer = bytearray(_NOTIFICATION.size)
     try:
         fcntl.ioctl(fd, _RECV, buffer, True)
     except OSError as error:
-        if error.errno in _GONE and not _is_hung_up(fd):
+        if error.errno in _GONE:
             return None
         raise
     ticket, thread, _, number, _, _, *args = _NOTIFICATION.unpack(buffer)
     return Held(ticket, thread, number, tuple(args))
 
 
-def _is_hung_up(fd: int) -> bool:
+def _has_call(fd: int) -> bool:
     poll = select.poll()
-    poll.register(fd, 0)
-    return bool(poll.poll(0))
+    poll.register(fd, select.POLLIN)
+    events = dict(poll.poll(0)).get(fd, 0)
+    if events and not events & select.POLLIN:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    return bool(events)
 
 
 def is_still_held(fd: int, ticket: int) -> bool:
