@@ -190,7 +190,7 @@ class Jail:
 
     def _know(self) -> None:
         if self.farewell and self.pid:
-            self.farewell.know(self.pid, self.init)
+            self.farewell.know(self.pid, self.pidfd, self.init)
 
     def _observer(self, fd: int) -> Observer:
         plan = self.plan

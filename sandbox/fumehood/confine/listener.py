@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import select
+import signal
 import struct
 from typing import Final, NamedTuple
 
@@ -83,20 +84,24 @@ class Farewell:
     """Hears the one call with which a job's process that runs source ends itself, as code of ours makes it.
 
     Once it is received nothing of that thread ever runs again: it waits for an answer, no signal but one that
-    kills can wake it (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV), and with the answer the call does not return.
-    What is left is for the kernel to take its memory apart, which takes longer than most jobs. Anybody in the
-    jail can make the call; it says of nobody but who makes it.
+    kills can wake it (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV), and that is what it gets. Answered, a signal
+    that was there first could still take it back to code of the job (before Linux 6.18). What is left is for
+    the kernel to take its memory apart, which takes longer than most jobs. Anybody in the jail can make the
+    call; it says of nobody but who makes it.
     """
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.status: int | None = None
-        self._pid = self._ticket = 0
+        self._pid, self._pidfd = 0, -1
         self._looks: tuple[int, ...] = ()  # into /proc: threads and children of its process, children of init
 
-    def know(self, pid: int, init: int) -> None:
-        """Who it will be about. Where /proc does not say who is below them, no farewell counts."""
-        self._pid = pid
+    def know(self, pid: int, pidfd: int, init: int) -> None:
+        """Who it will be about. Where /proc does not say who is below them, no farewell counts.
+
+        *pidfd* stays the caller's.
+        """
+        self._pid, self._pidfd = pid, pidfd
         with contextlib.suppress(OSError), contextlib.ExitStack() as opened:
             fds = []
             for path in (f"{pid}/task", f"{pid}/task/{pid}/children", f"{init}/task/{init}/children"):
@@ -114,16 +119,17 @@ class Farewell:
         held = receive(self.fd)
         if held is None:
             return False
-        if not (counts and self._looks and held.thread == self._pid and self._is_alone()):
+        is_last = counts and self._looks and held.thread == self._pid and self._is_alone()
+        if not is_last or not is_still_held(self.fd, held.ticket):
             answer(self.fd, held.ticket)
             return False
-        self.status, self._ticket = held.args[0] & 0xFF, held.ticket
+        self.status = held.args[0] & 0xFF
         return True
 
     def release(self) -> None:
-        """Let the process end, which has been heard. It may have been killed meanwhile."""
-        with contextlib.suppress(OSError):
-            answer(self.fd, self._ticket)
+        """End the process, which has been heard, in its call. It may have been killed meanwhile."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def _is_alone(self) -> bool:
         """True if its process has one thread, which is held, and nobody is below it, nor then below init.
