@@ -6,9 +6,12 @@ import errno
 import fcntl
 import os
 import signal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
+from host import require
 
 from confine.test_farewell import held, idle, is_called, leave
 from fumehood.confine import listener
@@ -47,6 +50,42 @@ def test_a_process_that_has_said_farewell_is_never_let_go(idle: int, monkeypatch
         farewell.release()
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
         assert answered == []
+
+
+def test_once_it_is_heard_it_looks_at_nobody_any_more(idle: int) -> None:
+    """Its process may take long to end: what it holds open until then counts for no job that runs."""
+    with held(leave) as (pid, pidfd, farewell):
+        before = len(os.listdir("/proc/self/fd"))
+        farewell.know(pid, pidfd, idle)
+        assert is_called(farewell)
+        assert farewell.hear(counts=True)
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+_FEW_FILES = """
+import resource, threading
+from fumehood import confine
+resource.setrlimit(resource.RLIMIT_NOFILE, (122, 122))
+ends = []
+def work():
+    for number in range(40):
+        outcome = confine.python("open('a', 'w').write('x')" + "#" * 17000, artifacts=["a"] * (number % 2))
+        ends.append((outcome.exit.kind, outcome.exit.code, len(outcome.artifacts) == number % 2))
+confine.python("1")
+threads = [threading.Thread(target=work) for _ in range(6)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(len(ends), set(ends))
+"""
+
+
+def test_jobs_that_take_long_to_end_leave_files_for_those_that_follow() -> None:
+    """Callers who were answered begin the next: the supervisor has all its files in use, and no more."""
+    require("userns")
+    done = subprocess.run(
+        [sys.executable, "-c", _FEW_FILES], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout == f"240 {{{('exited', 0, True)}}}\n", done.stderr
 
 
 def _watched(monkeypatch: pytest.MonkeyPatch) -> list[int]:

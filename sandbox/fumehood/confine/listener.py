@@ -124,6 +124,7 @@ class Farewell:
             answer(self.fd, held.ticket)
             return False
         self.status = held.args[0] & 0xFF
+        self._close_looks()
         return True
 
     def release(self) -> None:
@@ -143,7 +144,12 @@ class Farewell:
         except OSError:
             return False
 
+    def _close_looks(self) -> None:
+        looks, self._looks = self._looks, ()
+        for fd in looks:
+            os.close(fd)
+
     def close(self) -> None:
         """Close once."""
-        for fd in (self.fd, *self._looks):
-            os.close(fd)
+        self._close_looks()
+        os.close(self.fd)
