@@ -68,7 +68,8 @@ def _seeds() -> list[Callable[[], object]]:
 
 def _runner(names: dict[str, object]) -> tuple[Callable[[], None], Callable[[bytes], int]]:
     name, example, compile_, exec_ = _NAME, _EXAMPLE, compile, exec
-    out, err, run_exit_handlers = sys.stdout.flush, sys.stderr.flush, atexit._run_exitfuncs
+    stdout, stderr, run_exit_handlers = sys.stdout, sys.stderr, atexit._run_exitfuncs
+    out, err = stdout.flush, stderr.flush
     threads, starting, at_their_end = threading._active, threading._limbo, threading._threading_atexits  # type: ignore[attr-defined]
     seeds = _seeds()
 
@@ -79,14 +80,20 @@ def _runner(names: dict[str, object]) -> tuple[Callable[[], None], Callable[[byt
             return _status_after(error)
         return 0
 
+    def is_as_made() -> bool:
+        return sys.stdout is stdout and sys.stderr is stderr and not (stdout.closed or stderr.closed)
+
     def has_threads() -> bool:
         return len(threads) > 1 or bool(starting or at_their_end)
 
     def flush() -> bool:
         try:
+            if not is_as_made():
+                flushed = [_is_flushed(stream) for stream in (sys.stdout, sys.stderr, stdout, stderr)]
+                return all(flushed)
             out()
             err()
-        except OSError:
+        except (OSError, ValueError):  # it cannot be written, or is detached from what could be
             return False
         return True
 
@@ -107,12 +114,26 @@ def _runner(names: dict[str, object]) -> tuple[Callable[[], None], Callable[[byt
     return rehearse, run
 
 
+def _is_flushed(stream: object) -> bool:
+    """What a job has put in place of a stream may be anything. One that is closed has nothing to say."""
+    try:
+        if stream is not None and not getattr(stream, "closed", False):
+            stream.flush()  # type: ignore[attr-defined]
+    except BaseException:  # noqa: BLE001 — as the interpreter does at its end
+        return False
+    return True
+
+
 def _status_after(error: BaseException) -> int:
     """The exit status of source that raised, which is shown as the interpreter does."""
     if isinstance(error, SystemExit):
         return _status(error.code)
     trace = error.__traceback__.tb_next if error.__traceback__ else None  # without the frame that ran it
-    sys.excepthook(type(error), error.with_traceback(trace), trace)
+    try:
+        sys.excepthook(type(error), error.with_traceback(trace), trace)
+    except BaseException as failure:  # noqa: BLE001 — the job's own hook
+        trace = failure.__traceback__.tb_next if failure.__traceback__ else None
+        sys.__excepthook__(type(failure), failure, trace)
     return 1
 
 
@@ -121,7 +142,8 @@ def _status(code: object) -> int:
         return 0
     if isinstance(code, int):
         return code & 0xFF
-    sys.stderr.write(f"{code}\n")
+    if sys.stderr is not None:
+        sys.stderr.write(f"{code}\n")
     return 1
 
 
