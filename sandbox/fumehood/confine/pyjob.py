@@ -71,7 +71,7 @@ def _runner(names: dict[str, object]) -> tuple[Callable[[], None], Callable[[byt
     stdout, stderr, run_exit_handlers = sys.stdout, sys.stderr, atexit._run_exitfuncs
     out, err = stdout.flush, stderr.flush
     threads, starting, at_their_end = threading._active, threading._limbo, threading._threading_atexits  # type: ignore[attr-defined]
-    seeds = _seeds()
+    seeds, own = _seeds(), len(names)
 
     def execute(source: bytes) -> int:
         try:
@@ -97,6 +97,12 @@ def _runner(names: dict[str, object]) -> tuple[Callable[[], None], Callable[[byt
             return False
         return True
 
+    def let_go() -> None:
+        """A file that nobody has closed is written when nobody has it any more. Who still runs needs it."""
+        if len(names) > own and len(threads) == 1:
+            for given in [given for given in names if str(given)[:2] != "__"]:
+                names[given] = None
+
     def rehearse() -> None:
         for seed in seeds:
             seed()
@@ -109,6 +115,7 @@ def _runner(names: dict[str, object]) -> tuple[Callable[[], None], Callable[[byt
         if has_threads():
             threading._shutdown()  # type: ignore[attr-defined]
         run_exit_handlers()
+        let_go()
         return code if flush() else _FLUSH_FAILED
 
     return rehearse, run
