@@ -55,6 +55,18 @@ def test_standard_input_and_words_reach_the_source(tier: str) -> None:
         "print(__name__, __builtins__ is not None)",
         "import sys; sys.stderr.write('\\udc80')",
         "from __future__ import annotations\nprint('é')",
+        "file = open(1, 'w', closefd=False); file.write('nobody closes it')",
+        "class C:\n    def __del__(self): print('gone')\nkept = C()",
+        "class C:\n    def __del__(self): 1 / 0\nkept = C(); globals()[3] = 4; print('x')",
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
+        "import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8'); print('x')",
+        "import sys; sys.stdout = open(1, 'w', closefd=False); print('x')",
+        "import io, sys; print('x'); sys.stdout = io.StringIO(); print('y')",
+        "import sys; print('x'); sys.stdout = None",
+        "import sys; print('x'); sys.stdout.close()",
+        "import sys; print('x'); sys.stdout.flush(); sys.stdout = sys.stderr = sys.__stderr__ = 3",
+        "import sys; print('x'); sys.stdout.flush(); sys.stderr = None; sys.stdout.detach()",
+        "import sys; print('x'); sys.excepthook = lambda *_: sys.stderr.close() or 1 / 0; raise ValueError",
     ],
 )
 def test_source_behaves_as_under_the_interpreter(source: str) -> None:

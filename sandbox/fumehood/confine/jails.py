@@ -190,7 +190,7 @@ class Jail:
 
     def _know(self) -> None:
         if self.farewell and self.pid:
-            self.farewell.know(self.pid, self.init)
+            self.farewell.know(self.pid, self.pidfd, self.init)
 
     def _observer(self, fd: int) -> Observer:
         plan = self.plan
@@ -291,10 +291,15 @@ class Jail:
         listeners = (listener.fd for listener in (self.observer, self.farewell) if listener)
         return [fd for fd in (self.channel.fileno(), self.pidfd, self.init_pidfd, *listeners) if fd >= 0]
 
-    def close(self) -> None:
-        """Close and remove everything. The processes are gone."""
+    def hang_up(self) -> None:
+        """Its job has ended: what its processes still take, until they are gone, is little."""
+        self.hung_up = True
         self.channel.close()
         self.orders.close()
+
+    def close(self) -> None:
+        """Close and remove everything. The processes are gone."""
+        self.hang_up()
         for stream in self.streams:
             stream.close()
         if self.farewell:

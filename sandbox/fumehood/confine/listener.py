@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import select
+import signal
 import struct
 from typing import Final, NamedTuple
 
@@ -33,22 +34,30 @@ class Held(NamedTuple):
 
 
 def receive(fd: int) -> Held | None:
-    """The next held call; None if it is no longer there. Raises OSError if nobody is left to make one."""
+    """The next held call; None if there is none. Raises OSError if nobody is left to make one.
+
+    Before Linux 6.11 the kernel would wait for ever for those who are gone.
+    """
+    if not _has_call(fd):
+        return None
     buffer = bytearray(_NOTIFICATION.size)
     try:
         fcntl.ioctl(fd, _RECV, buffer, True)
     except OSError as error:
-        if error.errno in _GONE and not _is_hung_up(fd):
+        if error.errno in _GONE:
             return None
         raise
     ticket, thread, _, number, _, _, *args = _NOTIFICATION.unpack(buffer)
     return Held(ticket, thread, number, tuple(args))
 
 
-def _is_hung_up(fd: int) -> bool:
+def _has_call(fd: int) -> bool:
     poll = select.poll()
-    poll.register(fd, 0)
-    return bool(poll.poll(0))
+    poll.register(fd, select.POLLIN)
+    events = dict(poll.poll(0)).get(fd, 0)
+    if events and not events & select.POLLIN:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    return bool(events)
 
 
 def is_still_held(fd: int, ticket: int) -> bool:
@@ -75,20 +84,24 @@ class Farewell:
     """Hears the one call with which a job's process that runs source ends itself, as code of ours makes it.
 
     Once it is received nothing of that thread ever runs again: it waits for an answer, no signal but one that
-    kills can wake it (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV), and with the answer the call does not return.
-    What is left is for the kernel to take its memory apart, which takes longer than most jobs. Anybody in the
-    jail can make the call; it says of nobody but who makes it.
+    kills can wake it (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV), and that is what it gets. Answered, a signal
+    that was there first could still take it back to code of the job (before Linux 6.18). What is left is for
+    the kernel to take its memory apart, which takes longer than most jobs. Anybody in the jail can make the
+    call; it says of nobody but who makes it.
     """
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.status: int | None = None
-        self._pid = self._ticket = 0
+        self._pid, self._pidfd = 0, -1
         self._looks: tuple[int, ...] = ()  # into /proc: threads and children of its process, children of init
 
-    def know(self, pid: int, init: int) -> None:
-        """Who it will be about. Where /proc does not say who is below them, no farewell counts."""
-        self._pid = pid
+    def know(self, pid: int, pidfd: int, init: int) -> None:
+        """Who it will be about. Where /proc does not say who is below them, no farewell counts.
+
+        *pidfd* stays the caller's.
+        """
+        self._pid, self._pidfd = pid, pidfd
         with contextlib.suppress(OSError), contextlib.ExitStack() as opened:
             fds = []
             for path in (f"{pid}/task", f"{pid}/task/{pid}/children", f"{init}/task/{init}/children"):
@@ -106,16 +119,18 @@ class Farewell:
         held = receive(self.fd)
         if held is None:
             return False
-        if not (counts and self._looks and held.thread == self._pid and self._is_alone()):
+        is_last = counts and self._looks and held.thread == self._pid and self._is_alone()
+        if not is_last or not is_still_held(self.fd, held.ticket):
             answer(self.fd, held.ticket)
             return False
-        self.status, self._ticket = held.args[0] & 0xFF, held.ticket
+        self.status = held.args[0] & 0xFF
+        self._close_looks()
         return True
 
     def release(self) -> None:
-        """Let the process end, which has been heard. It may have been killed meanwhile."""
-        with contextlib.suppress(OSError):
-            answer(self.fd, self._ticket)
+        """End the process, which has been heard, in its call. It may have been killed meanwhile."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def _is_alone(self) -> bool:
         """True if its process has one thread, which is held, and nobody is below it, nor then below init.
@@ -129,7 +144,12 @@ class Farewell:
         except OSError:
             return False
 
+    def _close_looks(self) -> None:
+        looks, self._looks = self._looks, ()
+        for fd in looks:
+            os.close(fd)
+
     def close(self) -> None:
         """Close once."""
-        for fd in (self.fd, *self._looks):
-            os.close(fd)
+        self._close_looks()
+        os.close(self.fd)

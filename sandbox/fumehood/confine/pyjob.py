@@ -68,9 +68,10 @@ def _seeds() -> list[Callable[[], object]]:
 
 def _runner(names: dict[str, object]) -> tuple[Callable[[], None], Callable[[bytes], int]]:
     name, example, compile_, exec_ = _NAME, _EXAMPLE, compile, exec
-    out, err, run_exit_handlers = sys.stdout.flush, sys.stderr.flush, atexit._run_exitfuncs
+    stdout, stderr, run_exit_handlers = sys.stdout, sys.stderr, atexit._run_exitfuncs
+    out, err = stdout.flush, stderr.flush
     threads, starting, at_their_end = threading._active, threading._limbo, threading._threading_atexits  # type: ignore[attr-defined]
-    seeds = _seeds()
+    seeds, own = _seeds(), len(names)
 
     def execute(source: bytes) -> int:
         try:
@@ -79,16 +80,28 @@ def _runner(names: dict[str, object]) -> tuple[Callable[[], None], Callable[[byt
             return _status_after(error)
         return 0
 
+    def is_as_made() -> bool:
+        return sys.stdout is stdout and sys.stderr is stderr and not (stdout.closed or stderr.closed)
+
     def has_threads() -> bool:
         return len(threads) > 1 or bool(starting or at_their_end)
 
     def flush() -> bool:
         try:
+            if not is_as_made():
+                flushed = [_is_flushed(stream) for stream in (sys.stdout, sys.stderr, stdout, stderr)]
+                return all(flushed)
             out()
             err()
-        except OSError:
+        except (OSError, ValueError):  # it cannot be written, or is detached from what could be
             return False
         return True
+
+    def let_go() -> None:
+        """A file that nobody has closed is written when nobody has it any more. Who still runs needs it."""
+        if len(names) > own and len(threads) == 1:
+            for given in [given for given in names if str(given)[:2] != "__"]:
+                names[given] = None
 
     def rehearse() -> None:
         for seed in seeds:
@@ -102,9 +115,20 @@ def _runner(names: dict[str, object]) -> tuple[Callable[[], None], Callable[[byt
         if has_threads():
             threading._shutdown()  # type: ignore[attr-defined]
         run_exit_handlers()
+        let_go()
         return code if flush() else _FLUSH_FAILED
 
     return rehearse, run
+
+
+def _is_flushed(stream: object) -> bool:
+    """What a job has put in place of a stream may be anything. One that is closed has nothing to say."""
+    try:
+        if stream is not None and not getattr(stream, "closed", False):
+            stream.flush()  # type: ignore[attr-defined]
+    except BaseException:  # noqa: BLE001 — as the interpreter does at its end
+        return False
+    return True
 
 
 def _status_after(error: BaseException) -> int:
@@ -112,7 +136,11 @@ def _status_after(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return _status(error.code)
     trace = error.__traceback__.tb_next if error.__traceback__ else None  # without the frame that ran it
-    sys.excepthook(type(error), error.with_traceback(trace), trace)
+    try:
+        sys.excepthook(type(error), error.with_traceback(trace), trace)
+    except BaseException as failure:  # noqa: BLE001 — the job's own hook
+        trace = failure.__traceback__.tb_next if failure.__traceback__ else None
+        sys.__excepthook__(type(failure), failure, trace)
     return 1
 
 
@@ -121,7 +149,8 @@ def _status(code: object) -> int:
         return 0
     if isinstance(code, int):
         return code & 0xFF
-    sys.stderr.write(f"{code}\n")
+    if sys.stderr is not None:
+        sys.stderr.write(f"{code}\n")
     return 1
 
 

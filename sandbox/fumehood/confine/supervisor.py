@@ -374,6 +374,9 @@ class Supervisor:
         else:
             jail.remove_private_folder()
             self._answer(job)
+        if jail.pid:  # there is nobody left who would say more
+            self._loop.forget(jail.channel.fileno())
+            jail.hang_up()
         if jail.key and jail.pid and not jail.error:
             self._replace(self._pool.want(jail))
         if self._queue:
