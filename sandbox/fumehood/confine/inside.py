@@ -84,6 +84,7 @@ def source_job(plan: Plan, ends: Ends, act: Act) -> Callable[[], NoReturn]:
                 calls.step(place)
         except BaseException as error:  # noqa: BLE001 — nothing of the job has run
             give_up(ends.channel.descriptor, error)
+        code = ENDED_BEFORE_RUNNING
         try:
             if not is_plain:
                 pyjob.set_up(fields["args"], fields["env"], has_input=fields["input"])
@@ -91,9 +92,8 @@ def source_job(plan: Plan, ends: Ends, act: Act) -> Callable[[], NoReturn]:
             code = run(pyjob.read(_SOURCE_FD) if text is None else text.encode())
             put_status(code)
             leave()
-            exit_(code)  # nobody is there to hear it
-        finally:
-            exit_(ENDED_BEFORE_RUNNING)
+        finally:  # nobody hears it; or a handler of the job's came first
+            exit_(code)
 
     return become
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import _random
 import _signal  # type: ignore[import-not-found]
 import atexit
+import contextlib
 import io
 import os
 import random
@@ -100,8 +101,9 @@ def _runner(names: dict[str, object]) -> tuple[Callable[[], None], Callable[[byt
     def let_go() -> None:
         """A file that nobody has closed is written when nobody has it any more. Who still runs needs it."""
         if len(names) > own and len(threads) == 1:
-            for given in [given for given in names if str(given)[:2] != "__"]:
-                names[given] = None
+            with contextlib.suppress(BaseException):  # of the job's handlers of signals
+                for given in [given for given in names if str(given)[:2] != "__"]:
+                    names[given] = None
 
     def rehearse() -> None:
         for seed in seeds:
