@@ -136,6 +136,7 @@ def _from_a_thread() -> None:
 def _with_a_child() -> None:
     if not _forked():
         time.sleep(60)
+        os._exit(0)  # its call would be held for ever: by then the listener is its own
     leave()
 
 
