@@ -296,6 +296,8 @@ class Jail:
         self.hung_up = True
         self.channel.close()
         self.orders.close()
+        if self.farewell:
+            self.farewell.close_looks()
 
     def close(self) -> None:
         """Close and remove everything. The processes are gone."""

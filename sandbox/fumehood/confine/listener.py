@@ -124,7 +124,6 @@ class Farewell:
             answer(self.fd, held.ticket)
             return False
         self.status = held.args[0] & 0xFF
-        self._close_looks()
         return True
 
     def release(self) -> None:
@@ -144,12 +143,13 @@ class Farewell:
         except OSError:
             return False
 
-    def _close_looks(self) -> None:
+    def close_looks(self) -> None:
+        """Look no more."""
         looks, self._looks = self._looks, ()
         for fd in looks:
             os.close(fd)
 
     def close(self) -> None:
         """Close once."""
-        self._close_looks()
+        self.close_looks()
         os.close(self.fd)
