@@ -52,13 +52,14 @@ def test_a_process_that_has_said_farewell_is_never_let_go(idle: int, monkeypatch
         assert answered == []
 
 
-def test_once_it_is_heard_it_looks_at_nobody_any_more(idle: int) -> None:
-    """Its process may take long to end: what it holds open until then counts for no job that runs."""
+def test_what_it_has_looked_at_can_be_closed_before_its_process_has_ended(idle: int) -> None:
+    """That may take long: what is held open until then counts for no job that runs."""
     with held(leave) as (pid, pidfd, farewell):
         before = len(os.listdir("/proc/self/fd"))
         farewell.know(pid, pidfd, idle)
         assert is_called(farewell)
         assert farewell.hear(counts=True)
+        farewell.close_looks()
         assert len(os.listdir("/proc/self/fd")) == before
 
 

@@ -7,7 +7,7 @@ can be waited for, and killed from any thread.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +20,7 @@ from fumehood.confine.spec import Spec
 from fumehood.errors import ConfinementError
 
 if TYPE_CHECKING:
+    from fumehood.confine.prepare import Order
     from fumehood.confine.profile import Profile
 
 #: The one spawner of this process; a fork's child gets its own.
@@ -40,7 +41,7 @@ def start(spec: Spec) -> Job:
     for _ in range(2):
         spawner = _CLIENT.spawner(prepare.here().python_roots)
         try:
-            return _send(spec, profile, spawner)
+            return _send(spec, profile, spawner, prepare.order)
         except (BrokenPipeError, ConnectionResetError):  # it died since: once more, with a new one
             _CLIENT.drop(spawner)
         except (OSError, ConfinementError) as error:
@@ -53,11 +54,9 @@ def start(spec: Spec) -> Job:
     raise missing("supervisor", "it ended twice")
 
 
-def _send(spec: Spec, profile: Profile, spawner: Spawner) -> Job:
-    from fumehood.confine import prepare
-
+def _send(spec: Spec, profile: Profile, spawner: Spawner, prepared: Callable[..., Order]) -> Job:
     with contextlib.ExitStack() as owned:
-        order = prepare.order(spec, profile, spawner=spawner, owned=owned)
+        order = prepared(spec, profile, spawner=spawner, owned=owned)
         ours, theirs = wire.pair()
         owned.callback(theirs.close)
         drop = partial(_CLIENT.drop, spawner)

@@ -75,10 +75,6 @@ class Spawner:
         """Hand over one job. Raises OSError if the spawner is gone."""
         wire.send(self._sock, fields, fds=fds)
 
-    def is_alive(self) -> bool:
-        """False once it has ended."""
-        return self._process.poll() is None
-
     def last_words(self) -> str:
         """What it said when it ended by a fault of its own; empty otherwise."""
         try:
@@ -171,15 +167,12 @@ class Client:
         atexit.register(self.close)
 
     def spawner(self, needed: tuple[str, ...]) -> Spawner:
-        """The spawner, started if there is none or it has died.
+        """The spawner, started if there is none. That it has died is found by sending: see `drop`.
 
         Raises:
             ConfinementError: it could not be started.
         """
         with self._lock:
-            if self._spawner and not self._spawner.is_alive():
-                self._spawner.close()
-                self._spawner = None
             if self._spawner is None:
                 self._spawner = Spawner(needed)
             return self._spawner

@@ -9,7 +9,6 @@ import select
 import socket
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -47,7 +46,6 @@ class Job:
     ) -> None:
         self._sock = sock
         self._process = os.getpid()
-        weakref.finalize(self, sock.close)  # nobody waits any more: the spawner ends the job
         self._spec = spec
         self._profile = profile
         self._lock = threading.Lock()
@@ -59,6 +57,9 @@ class Job:
         self._outcome: Outcome | None = None
         self._error: ConfinementError | None = None
         self._raised: BaseException | None = None  # by the caller's own functions
+
+    def __del__(self) -> None:
+        self._sock.close()  # nobody waits any more: the supervisor ends the job
 
     def kill(self) -> None:
         """End it and everything it started; the exit says `stopped`. Nothing happens if it has ended."""

@@ -275,7 +275,8 @@ class Supervisor:
                 self._loop.forget(jail.farewell.fd)
             return
         if is_over and jail.job:
-            self._hear(jail)
+            if jail.job.artifacts or not jail.is_ready:
+                self._hear(jail)
             self._leaving.append(jail)
             self._leave_at = time.monotonic() + _LEAVE_S
             self._conclude(jail, jail.job)
