@@ -35,6 +35,7 @@ _REAP_S: Final = 0.05
 _TIDY_S: Final = 1.0
 _BUSY_S: Final = 0.01
 _LEAVE_S: Final = 0.0005
+_QUIET_S: Final = 0.002
 _BEAT_S: Final = 5.0
 
 
@@ -52,6 +53,8 @@ class Supervisor:
             self._loop, zygote, self._jails, on_loss=self._lose, on_drop=self._on_drop
         )
         self._queue: collections.deque[Job] = collections.deque()
+        #: Jobs whose output is not looked at yet, and from when on it is: most have ended by then.
+        self._quiet: dict[Job, tuple[float, Jail]] = {}
         self._next_beat = self._replaced_at = self._leave_at = 0.0
         self._leaving: list[Jail] = []  # held in their last call: their callers have the processor first
         self._tidy_at = math.inf  # an idle first process that was killed before it had a job is nobody's
@@ -76,6 +79,9 @@ class Supervisor:
             if jail.job:
                 jail.job.check(now)
                 self._answer_unmade(jail, jail.job)
+        for job, (until, jail) in list(self._quiet.items()):
+            if now >= until:
+                self._watch_output(job, jail)
         self._stuck = [collector for collector in self._stuck if not collector.has_ended()]
         if self._leaving and (is_idle or now >= self._leave_at):
             self._let_leave()
@@ -108,6 +114,7 @@ class Supervisor:
     def _patience_s(self) -> float | None:
         now = time.monotonic()
         waits = [job.patience_s(now) for job in self._jobs()]
+        waits += [until - now for until, _ in self._quiet.values()]
         waits += [_IDLE_S] * bool(self._pool.wanted())
         waits += [_LEAVE_S] * bool(self._leaving)
         waits += [_BEAT_S] * bool(self._queue or self._collectors)
@@ -177,6 +184,7 @@ class Supervisor:
     def _part(self, jail: Jail, job: Job) -> None:
         """*job*, of which nothing has run, is no longer this jail's."""
         jail.job = None
+        self._quiet.pop(job, None)
         for stream in jail.streams:
             self._loop.forget(stream.fd)
 
@@ -192,9 +200,16 @@ class Supervisor:
 
     def _place(self, job: Job) -> None:
         jail = self._pool.take(job.key) or self._new_jail(self._setup(job), job.plan, job.key, job)
+        job.begin(jail)
+        if job.is_streamed:
+            self._watch_output(job, jail)
+        else:
+            self._quiet[job] = time.monotonic() + _QUIET_S, jail
+
+    def _watch_output(self, job: Job, jail: Jail) -> None:
+        self._quiet.pop(job, None)
         for stream in jail.streams:
             self._loop.watch(stream.fd, partial(self._on_output, job, stream))
-        job.begin(jail)
 
     def _setup(self, job: Job) -> Setup:
         return self._templates.setup(job.template_key) or job.setup()
@@ -360,6 +375,7 @@ class Supervisor:
     def _conclude(self, jail: Jail, job: Job) -> None:
         """The job and all that it left behind have ended: answer."""
         jail.job = None
+        self._quiet.pop(job, None)
         for stream in jail.streams:
             while stream.fd >= 0 and not stream.is_over and stream.read(_READ_BYTES):
                 pass
