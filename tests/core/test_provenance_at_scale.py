@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -230,12 +231,17 @@ CHEAP: dict[str, Callable[[], tuple[Sources, JSON]]] = {
 }
 
 
+def soon_s() -> float:
+    """A second is much more than is needed; who counts the lines that run makes each of them slower."""
+    return 1.0 if sys.gettrace() is None else 5.0
+
+
 @pytest.mark.parametrize("name", CHEAP)
 def test_what_only_looks_slow_is_not_refused(name: str) -> None:
     sources, args = CHEAP[name]()
     begun = time.process_time()
     found: Any = sources.of(args, Annotations())["args"]
-    assert time.process_time() - begun < 2.5
+    assert time.process_time() - begun < soon_s()
     assert not any(each["match"] == "value" for sources in found.values() for each in sources)
 
 
@@ -245,7 +251,7 @@ def test_what_is_made_to_take_long_is_refused_soon(name: str) -> None:
     begun = time.process_time()
     with pytest.raises(PdpError) as raised:
         sources.of(args, Annotations())
-    assert time.process_time() - begun < 2.5
+    assert time.process_time() - begun < soon_s()
     assert raised.value.code == "pdp_input_too_large"
     few: Any = sources.of({"n": ["same", 3]}, Annotations())["args"]
     assert set(few) == {"/n/0", "/n/1"}
