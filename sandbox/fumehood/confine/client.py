@@ -75,6 +75,10 @@ class Spawner:
         """Hand over one job. Raises OSError if the spawner is gone."""
         wire.send(self._sock, fields, fds=fds)
 
+    def is_kept(self) -> bool:
+        """False once its keeper has ended."""
+        return self._process.poll() is None
+
     def last_words(self) -> str:
         """What it said when it ended by a fault of its own; empty otherwise."""
         try:
@@ -167,12 +171,15 @@ class Client:
         atexit.register(self.close)
 
     def spawner(self, needed: tuple[str, ...]) -> Spawner:
-        """The spawner, started if there is none. That it has died is found by sending: see `drop`.
+        """The spawner, started if there is none or its keeper has died: then it is about to end.
 
         Raises:
             ConfinementError: it could not be started.
         """
         with self._lock:
+            if self._spawner and not self._spawner.is_kept():
+                self._spawner.close()
+                self._spawner = None
             if self._spawner is None:
                 self._spawner = Spawner(needed)
             return self._spawner
