@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -108,10 +109,21 @@ class Spawner:
                     self._process.wait(_END_S)
                     break
                 end()  # it was stopped, or hangs
-            has_tidied = self._process.wait() == 0
+            is_tidy = self._process.wait() == 0
+            if not is_tidy:
+                self._see_it_end_alone()
             self._close_files()
-        if not has_tidied and (made := getattr(self, "_folders", "")):  # its keeper was stopped, or killed
+        if not is_tidy and (made := getattr(self, "_folders", "")):
             folders.remove_all(beginning=made)
+
+    def _see_it_end_alone(self) -> None:
+        """Its keeper was killed: the supervisor has to do what that would, and is killed if it hangs."""
+        pidfd = getattr(self, "_pidfd", -1)
+        if pidfd >= 0:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            if not poll.poll(_END_S * 1000):
+                self._kill_supervisor()
 
     def kill(self) -> None:
         """End it at once: it does not answer."""
