@@ -230,6 +230,11 @@ BAD = [
     after("some_unused", "_t if { some x; input.a }", "`x` is declared and never used", column=14),
     after("union_first", '_t if { _s | {"a"} == input.l }\n_s contains "b"', "set comprehension to OPA"),
     after("value_alone", "_t if { input.a, input.b }", "this value stands alone"),
+    after("key_and_value", "_t if { some v, v in call.args.l }", "`v` is given twice", column=17),
+    after("value_holds_key", "_t if { some v, [v] in call.args.l }", "`v` is given twice", column=18),
+    after("key_of_every", "_t if { every v, v in call.args.l { v > 1 } }", "`v` is given twice", column=18),
+    after("two_arguments", "_f(x, x) := x", "`x` is given twice", column=7),
+    after("argument_in_another", "_f(x, [x]) := x", "`x` is given twice", column=8),
     after("object_pattern", '_t if { {"a": x} = call.args.o; x == 1 }', "wants exactly these keys", column=9),
     after(
         "object_pattern_of_two",

@@ -40,6 +40,7 @@ STOPPED = {
     "in-as-value": ('_v := "a" in call.args.nope', "is used as a value"),
     "every-match": ("_v if { every e in [1] { e = 2 } }", "of `every` is matched"),
     "object-pattern": ('_v if { {"k": x} = call.args.two; x == 1 }', "wants exactly these keys"),
+    "given-twice": ("_v := [v | some v, v in call.args.l]", "is given twice"),
     "object-set-order": ("_v if call.args.o < {1}", "a set is less than an object"),
     "printed-text": ('_v := sprintf("%v", [call.args.n])', "must decide nothing"),
     "format": ('_v := sprintf("%d", [call.args.n])', "constant format of %v"),

@@ -1,4 +1,8 @@
-"""Objects as patterns: `{"a": x} = y` needs exactly these keys in OPA, at least these in regorus."""
+"""What is matched otherwise by each engine.
+
+Objects as patterns: `{"a": x} = y` needs exactly these keys in OPA, at least these in regorus. And names that
+are given twice: `some v, v in l` and `f(x, x)` want both to be equal in OPA, and take the last in regorus.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import cast
 from fumehood.errors import Problem
 from fumehood.pdp.gate.builtins import ARITY
 from fumehood.pdp.gate.context import Context
-from fumehood.pdp.gate.scope import function_name
+from fumehood.pdp.gate.scope import declared, function_name, pattern_names
 from fumehood.pdp.syntax import Module, Node, Rule, kind_of, start_of, walk
 
 __all__ = ["check_patterns"]
@@ -20,6 +24,32 @@ def check_patterns(context: Context) -> Iterator[Problem]:
             node = _object_with_names(pattern)
             if node is not None:
                 yield _problem(module, node)
+        for name, start in _given_twice(module, rule):
+            yield module.problem(
+                start,
+                f"`{name}` is given twice here: one engine wants both to be equal, the other takes the last",
+                "Give each a name of its own, and compare them: `some i, v in …` and `i == v`.",
+            )
+
+
+def _given_twice(module: Module, rule: Rule) -> Iterator[tuple[str, int]]:
+    """Names that stand in more than one argument, or for the key and for the value; with the later place."""
+    groups: list[list[list[tuple[str, int]]]] = []
+    if rule.shape != "default":
+        groups.append([list(pattern_names(pattern)) for pattern in rule.args])
+    found = rule.survey()
+    for statement in found.statements if {"SomeIn", "Every"} & set(found.literals) else ():
+        kind, body = kind_of(cast("Node", statement["literal"]))
+        parts = [body[part] for part in ("key", "value") if body[part]] if kind in ("SomeIn", "Every") else []
+        if kind == "SomeIn":
+            groups.append([list(pattern_names(cast("Node", part))) for part in parts])
+        elif parts:
+            groups.append([list(declared([part], module)) for part in parts])
+    for group in groups:
+        seen: set[str] = set()
+        for names in group:
+            yield from ((name, start) for name, start in names if name in seen - {"_"})
+            seen.update(name for name, _ in names)
 
 
 def _patterns(rule: Rule) -> Iterator[Node]:
