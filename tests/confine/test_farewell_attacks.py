@@ -8,12 +8,14 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from host import require
 
 from confine.test_farewell import held, idle, is_called, leave
+from fumehood import confine
 from fumehood.confine import listener
 
 __all__ = ["idle"]
@@ -98,3 +100,15 @@ def _watched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(fcntl, "ioctl", ioctl)
     return asked
+
+
+def test_what_a_job_has_locked_in_a_folder_of_the_host_is_free_when_its_caller_is_answered(
+    tmp_path: Path,
+) -> None:
+    """There the end of the process is waited for: it holds its locks until then."""
+    require("userns")
+    source = "import fcntl, os\nfcntl.flock(os.open('lock', os.O_RDWR | os.O_CREAT), fcntl.LOCK_EX)"
+    for _ in range(10):
+        assert confine.python(source, workdir=tmp_path).exit.is_success
+        with (tmp_path / "lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

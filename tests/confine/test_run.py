@@ -15,6 +15,7 @@ from host import require
 
 from fumehood import confine
 from fumehood.confine.plan import layers
+from fumehood.confine.profile import resolve
 from fumehood.errors import ConfinementError
 
 
@@ -456,3 +457,12 @@ def test_a_program_that_cannot_be_reached_is_not_started(profile: str, tmp_path:
         (tmp_path / "tools").chmod(0o700)
     assert outcome.exit == confine.Exit("not_started", 13)
     assert outcome.stderr == b"fumehood: cannot start 'tools/say': Permission denied\n"
+
+
+def test_a_profile_whose_environment_was_changed_is_another_one() -> None:
+    env = {"WORD": "one"}
+    profile = resolve("python-offline").model_copy(update={"env": env})
+    source = "import os; print(os.environ['WORD'])"
+    assert confine.python(source, profile=profile).stdout == b"one\n"
+    env["WORD"] = "two"
+    assert confine.python(source, profile=profile).stdout == b"two\n"
