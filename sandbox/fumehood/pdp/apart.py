@@ -12,6 +12,7 @@ import marshal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, cast
@@ -215,8 +216,14 @@ class EngineApart:
         return process
 
     def _tell(self, process: _Process, what: dict[str, Any] | None) -> None:
-        try:
+        with self._ending(process):
             process.tell(marshal.dumps(what), time.monotonic() + START_S)
+
+    @contextmanager
+    def _ending(self, process: _Process) -> Iterator[None]:
+        """What fails with *process* ends it."""
+        try:
+            yield
         except Gone:
             self._process = None
             raise process.ended() from None
@@ -226,7 +233,7 @@ class EngineApart:
 
     def _hear(self, process: _Process, within_s: float | None = None) -> str:
         """The next answer. Raises PdpError: `pdp_error` is an answer too, any other ends the process."""
-        try:
+        with self._ending(process):
             cpu_until = process.cpu_s() + (self._limits.cpu_s if within_s is None else within_s)
             if self._limits.all_s is not None:
                 cpu_until = min(cpu_until, self._limits.all_s)
@@ -234,12 +241,6 @@ class EngineApart:
             status, text = answer[0], answer[1:].decode(errors="replace")
             if status == _PANIC:
                 raise PdpError(f"the policy engine crashed: {text}", code="pdp_crashed")
-        except Gone:
-            self._process = None
-            raise process.ended() from None
-        except BaseException:
-            self.close()
-            raise
         if status == _ERROR:
             raise PdpError(plain_message(text), code="pdp_error")
         return text

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import marshal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -140,6 +141,15 @@ def _answer(decision: Decision) -> Answer:
     return answer_of(json.loads(f"{{{decision_json(decision)}}}"))
 
 
+@contextmanager
+def _readable(event: Event, what: str) -> Iterator[None]:
+    try:
+        yield
+    except _UNREADABLE as error:
+        text = f"event {event.seq} holds no {what} that can be read: {type(error).__name__}: {error}"
+        raise LedgerError(text, code="ledger_corrupt") from error
+
+
 class Replayer:
     """Decides recorded calls again. For one thread.
 
@@ -161,11 +171,8 @@ class Replayer:
         Raises:
             LedgerError: what is recorded is no decision.
         """
-        try:
+        with _readable(event, "decision"):
             return self._difference(event, document)
-        except _UNREADABLE as error:
-            text = f"event {event.seq} holds no decision that can be read: {type(error).__name__}: {error}"
-            raise LedgerError(text, code="ledger_corrupt") from error
 
     def _difference(self, event: Event, document: bytes) -> Difference | None:
         before = self._said(json.loads(event.attributes))
@@ -185,11 +192,8 @@ class Replayer:
         Raises:
             LedgerError: what is recorded is no outcome.
         """
-        try:
+        with _readable(event, "outcome"):
             return self._result(event, document)
-        except _UNREADABLE as error:
-            text = f"event {event.seq} holds no outcome that can be read: {type(error).__name__}: {error}"
-            raise LedgerError(text, code="ledger_corrupt") from error
 
     def _result(self, event: Event, document: bytes) -> Difference | None:
         facts = self._pdp.facts
