@@ -79,6 +79,7 @@ class Child:
         Raises:
             PdpError: `pdp_timeout`, `pdp_crashed` or `pdp_malformed`; end this process.
         """
+        self._check(until, cpu_until)  # answers that come at once would never be late otherwise
         return self._receive(until, cpu_until=cpu_until)
 
     def cpu_s(self) -> float:
