@@ -271,9 +271,13 @@ from fumehood.confine import procs, sequence
 from fumehood.confine.api import _CLIENT
 from pathlib import Path
 assert not sequence.may_share_memory()
+def name_of(pid):
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except OSError:
+        return ""  # it has ended since it was listed
 def beside_the_supervisor():
-    found = procs.children(_CLIENT._spawner.pid)
-    return [pid for pid in found if "anchor" in Path(f"/proc/{pid}/comm").read_text()]
+    return [pid for pid in procs.children(_CLIENT._spawner.pid) if "anchor" in name_of(pid)]
 for tier in ("full", "no-userns"):
     if tier == "full" and sys.argv[1] == "without":
         continue
