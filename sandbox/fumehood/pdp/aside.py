@@ -2,8 +2,8 @@
 
 A call waits twice for a processor: in the worker, and on the way back. One that somebody else works on is
 given up at the next tick of the kernel's clock (4 ms), by one that gives way at once. Whoever checks policies
-gives way. A worker is not to: there is no way back from it without privileges. It is made ready on half of the
-processors, and those that decide meanwhile keep to the others.
+gives way. A worker is not to: there is no way back from that without privileges. It is made ready on half of
+the processors, and those that decide meanwhile keep to the others.
 """
 
 from __future__ import annotations
