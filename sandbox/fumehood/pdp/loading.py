@@ -37,6 +37,7 @@ __all__ = ["Loader", "serve"]
 
 Source = str | os.PathLike[str]
 WITHIN_S = 30.0
+PAUSE_S = 1.0  # workers are made ready for what was checked: leave them the processors
 PATIENCE_S = 3.0  # after so long the process that gave way to everybody is one that does not
 _HEADER = struct.Struct("!I")
 _MAX_ANSWER = 256 << 20
@@ -237,7 +238,8 @@ def serve(*, gives_way: bool) -> None:
         sys.stdout.buffer.write(_HEADER.pack(len(data)) + data)
         sys.stdout.buffer.flush()
         parsed.forget()
-        engines.prepare()
+        if not select.select([sys.stdin.buffer], [], [], PAUSE_S)[0]:
+            engines.prepare()
 
 
 class _Parsed:
