@@ -62,7 +62,7 @@ def _send(spec: Spec, profile: Profile, spawner: Spawner, prepared: Callable[...
         drop = partial(_CLIENT.drop, spawner)
         job = Job(ours, spec, profile=profile.name, timeout_s=order.timeout_s, drop=drop, at_end=order.at_end)
         try:
-            spawner.send(order.fields, (theirs.fileno(), *order.fds))
+            spawner.send(order.body, (theirs.fileno(), *order.fds))
         except BaseException:
             ours.close()
             raise

@@ -72,9 +72,9 @@ class Spawner:
             raise missing(fields["layer"], fields["error"])
         return fields, fds
 
-    def send(self, fields: dict[str, Any], fds: tuple[int, ...]) -> None:
+    def send(self, body: bytes, fds: tuple[int, ...]) -> None:
         """Hand over one job. Raises OSError if the spawner is gone."""
-        wire.send(self._sock, fields, fds=fds)
+        wire.send_body(self._sock, body, fds=fds)
 
     def is_kept(self) -> bool:
         """False once its keeper has ended."""

@@ -125,7 +125,7 @@ class Supervisor:
     # --- the client ------------------------------------------------------------------------------------
 
     def _on_client(self) -> None:
-        message = wire.receive(self._client)
+        message = wire.receive_body(self._client)
         if message is None:
             self._end()
         job = Job(*message)
