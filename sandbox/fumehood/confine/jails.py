@@ -45,6 +45,11 @@ class Keep:
         self.is_over = self.is_over or len(part) > room
         return bool(part)
 
+    def finish(self, size: int) -> None:
+        """Take what is left: nobody writes any more."""
+        while self.fd >= 0 and not self.is_over and self.read(size):
+            pass
+
     def close(self) -> None:
         """Close once."""
         if self.fd >= 0:
@@ -112,9 +117,7 @@ class Jail:
         self.unopened = 0  # the errno with which its program could not be opened
         self._is_doomed = self._is_deaf = False
 
-    def hand_over(
-        self, mounts: tuple[int, ...], orders: tuple[bytes, tuple[int, ...]] | None = None
-    ) -> None:
+    def hand_over(self, mounts: tuple[int, ...], orders: tuple[bytes, tuple[int, ...]] | None = None) -> None:
         """Ask the template for the clone that this becomes. What cannot be sent is found at its hang-up.
 
         There may be a reason of our own: a limit on descriptors that are under way, or on memory. A program's

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from fumehood.confine.outcome import Attempt
 
 _CHECK_S: Final = 0.05
+_SOON_S: Final = 0.01  # the first time, and where the last look saw a use that may soon be too much
+_NEAR: Final = 4  # from this part of the memory on
 _STOPPED_S: Final = 60.0
 _MEASURE_S: Final = 0.5
 _MOST_TOLD: Final = 64
@@ -69,6 +71,7 @@ class Job:
         self.stopped = ""
         self.must_wait = False
         self._told = 0
+        self._members = 1
         self._had = (0, 0)  # bytes and entries of a copied folder before the job
         self._jail: Jail | None = None
         self._last = b""
@@ -79,7 +82,7 @@ class Job:
         """It will be done in *jail*. The clock starts; if the jail is known already, so does the job."""
         self._jail, jail.job, self._is_given = jail, self, False
         self._began = self._began or time.monotonic()
-        self._next_check = self._next_measure = self._began + _CHECK_S
+        self._next_check, self._next_measure = self._began + _SOON_S, self._began + _CHECK_S
         if jail.pid:
             self.give()
 
@@ -151,7 +154,7 @@ class Job:
         return max(0.0, min(self._next_check, self._began + self._timeout_s) - now)
 
     def check(self, now: float) -> None:
-        """Deadline at any time; memory and processes every 50 ms."""
+        """Deadline at any time; memory and processes every 50 ms, or 10 while more of them is used."""
         if self.stopped or self._jail is None:
             return
         if now >= self._began + self._timeout_s:
@@ -162,16 +165,20 @@ class Job:
                 self._say_that_it_has_begun()
                 self.pass_on()
                 pids = self._jail.members()
-                self._check_use(pids)
+                if self._check_use(pids):
+                    self._next_check = now + _SOON_S
                 self._check_disk(self._jail.private_folder or self._copied(), pids, now)
 
-    def _check_use(self, pids: list[int]) -> None:
+    def _check_use(self, pids: list[int]) -> bool:
+        """True if that may be too much soon: there are more processes, or much memory is used."""
         plan = self._jail.plan if self._jail else {}
         most = plan["memory_bytes"]
         if len(pids) > plan["processes"] + 1:
             self.stop("processes")
         elif _holds_more(pids, most) or _shares_more(pids, most):
             self.stop("memory")
+        had, self._members = self._members, len(pids)
+        return self._members > had or sum(map(procs.memory_bytes, pids)) > most // _NEAR
 
     def _copied(self) -> str:
         """The copy of the caller's folder that was made for this job; "" where there is none."""
@@ -220,7 +227,6 @@ class Job:
 
     def conclude(self) -> None:
         """Note all that is to be said of it: the jail is about to go."""
-        self.close_inputs()
         if self._jail:
             if not (self.stopped or self._jail.is_ready or self._jail.unopened):
                 self._jail.error = self._jail.error or self._unready(self._jail)
@@ -238,10 +244,13 @@ class Job:
             return False
         except OSError:  # nobody waits for it any more
             pass
+        return True
+
+    def hang_up(self) -> None:
+        """The caller has been told all."""
         for fd in self._fds:
             os.close(fd)
         self.reply.close()
-        return True
 
     def _last_words(self, jail: Jail) -> bytes:
         kind, code = self._exit(jail)

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from fumehood.confine import masks, messages, staging, syscalls, wire
 from fumehood.confine import plan as plans
@@ -80,6 +80,7 @@ class Order:
     The first descriptor is that of `kind`, which may be in no cache any more: it is open while that is held.
     """
 
+    beginning: bytes  # of its body, up to its source, if that is all that follows
     body: bytes
     fds: tuple[int, ...]
     timeout_s: float
@@ -178,7 +179,9 @@ def order(spec: Spec, profile: Profile, *, spawner: Spawner, owned: contextlib.E
         "source": text,
     }
     body = wire.joined(wire.encode(fields), wire.encode(orders))
-    return Order(body, (kind.fd, *inputs, *mounts), timeout_s, kind, at_end)
+    is_alone = key and text is not None and not spec.stdin
+    beginning = body.removesuffix(wire.encode_text(text) + b"}") if is_alone and text is not None else b""
+    return Order(beginning, body, (kind.fd, *inputs, *mounts), timeout_s, kind, at_end)
 
 
 def _inline(source: str | bytes | None) -> str | None:

@@ -195,8 +195,8 @@ class Supervisor:
     # --- jails and jobs --------------------------------------------------------------------------------
 
     def _start(self, job: Job) -> None:
-        self._loop.watch(job.reply.fileno(), partial(self._on_reply, job))
         self._place(job)
+        self._loop.watch(job.reply.fileno(), partial(self._on_reply, job))
 
     def _place(self, job: Job) -> None:
         jail = self._pool.take(job.key) or self._new_jail(self._setup(job), job.plan, job.key, job)
@@ -374,23 +374,23 @@ class Supervisor:
 
     def _conclude(self, jail: Jail, job: Job) -> None:
         """The job and all that it left behind have ended: answer."""
-        jail.job = None
-        self._quiet.pop(job, None)
         for stream in jail.streams:
-            while stream.fd >= 0 and not stream.is_over and stream.read(_READ_BYTES):
-                pass
+            stream.finish(_READ_BYTES)
         if any(stream.is_over for stream in jail.streams):
             job.stopped = job.stopped or "output"
-        self._loop.forget(job.reply.fileno())
         job.conclude()
-        for stream in jail.streams:
-            self._loop.forget(stream.fd)
-            stream.close()
+        jail.job = None
         if jail.folder >= 0:
+            self._loop.forget(job.reply.fileno())
             self._collect(job, jail.folder, jail.leave_private_folder())
         else:
             jail.remove_private_folder()
             self._answer(job)
+        job.close_inputs()
+        self._quiet.pop(job, None)
+        for stream in jail.streams:
+            self._loop.forget(stream.fd)
+            stream.close()
         if jail.pid:  # there is nobody left who would say more
             self._loop.forget(jail.channel.fileno())
             jail.hang_up()
@@ -403,13 +403,12 @@ class Supervisor:
 
     def _answer(self, job: Job, fds: tuple[int, ...] = ()) -> None:
         """Now, or when the caller has read what it was told before."""
-        reply = job.reply.fileno()
-        if not job.report(fds):
-            self._loop.watch_room(reply, partial(self._answer_again, job))
-
-    def _answer_again(self, job: Job) -> None:
+        is_heard = job.report(fds)
         self._loop.forget(job.reply.fileno())
-        self._answer(job)
+        if is_heard:
+            job.hang_up()
+        else:
+            self._loop.watch_room(job.reply.fileno(), partial(self._answer, job))
 
     def _collect(self, job: Job, folder: int, private: str) -> None:
         collector = Collector(job, folder, private)

@@ -33,6 +33,11 @@ def encode(fields: dict[str, Any]) -> bytes:
     return _encoded({"v": VERSION, **fields}).encode()
 
 
+def encode_text(text: str) -> bytes:
+    """*text* as it stands in a message."""
+    return _encoded(text).encode()
+
+
 def send(sock: socket.socket, fields: dict[str, Any], *, fds: tuple[int, ...] = ()) -> None:
     """Send one message. Raises OSError if the other side is gone (EPIPE, ECONNRESET) or full (EAGAIN)."""
     send_body(sock, encode(fields), fds=fds)
