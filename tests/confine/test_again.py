@@ -47,6 +47,8 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> list[Spec]:
     """The jobs that were prepared anew, since one like the default was sent."""
     require("userns")
     confine.python("")
+    monkeypatch.setattr(_CLIENT.current(), "again", Again())
+    confine.python("")
     specs: list[Spec] = []
     real = prepare.order
 
