@@ -45,11 +45,6 @@ class Keep:
         self.is_over = self.is_over or len(part) > room
         return bool(part)
 
-    def finish(self, size: int) -> None:
-        """Take what is left: nobody writes any more."""
-        while self.fd >= 0 and not self.is_over and self.read(size):
-            pass
-
     def close(self) -> None:
         """Close once."""
         if self.fd >= 0:
