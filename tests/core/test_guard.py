@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -170,7 +172,7 @@ def test_coroutine_function_in_a_sync_call_is_an_error_and_does_not_run(guard: G
 # --- asking ---
 
 
-def decide(guard: Guard, move: Move, wait_s: float = 5.0) -> Approval:
+def decide(guard: Guard, move: Move, wait_s: float = 30.0) -> Approval:
     end = time.monotonic() + wait_s
     while not (pending := guard.ledger.approvals()):
         assert time.monotonic() < end, "nothing is pending"
@@ -378,7 +380,8 @@ def test_call_outside_any_session_is_governed_and_said_loudly_once(
 
 def test_a_guard_for_tests_that_is_refused_leaves_nothing_open(tmp_path: Path) -> None:
     (tmp_path / "odd.rego").write_text("package policies.odd\n\npermit := true\n")
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    gc.collect()  # what earlier tests have left may go at any time
+    before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(ConfigError), guarded(tmp_path, folder=tmp_path):
         pass
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert set(os.listdir("/proc/self/fd")) <= before
