@@ -44,7 +44,7 @@ class Bomb:
     source: str
     full: set[str]
     other: set[str] | None = None
-    timeout_s: float = 1.5
+    timeout_s: float = 1.0
     limits: dict[str, int] = field(default_factory=dict)
 
     def endings(self, tier: str) -> set[str]:
