@@ -25,7 +25,7 @@ import data.fumehood.call
 
 permit if call.tool == "look"
 
-permit if call.tool == "ask_me"
+permit if call.tool in {"ask_me", "ask_soon"}
 
 permit if call.tool == "leak"
 
@@ -37,7 +37,9 @@ permit if {
 	call.args.amount_usd <= 100
 }
 
-approve contains {"reason": "always ask", "risk": "low", "timeout_s": 0.4} if call.tool == "ask_me"
+approve contains {"reason": "always ask", "risk": "low", "timeout_s": 60} if call.tool == "ask_me"
+
+approve contains {"reason": "nobody is there", "risk": "low", "timeout_s": 0.1} if call.tool == "ask_soon"
 
 limit contains {"key": "limited", "max": 3, "per_s": 3600} if call.tool == "limited"
 
@@ -200,7 +202,7 @@ def test_denied_by_a_person_never_runs(policies: Path, tmp_path: Path) -> None:
 def test_request_that_nobody_answers_expires(guard: Guard) -> None:
     body = Counted()
     with guard.session(agent="bot"), pytest.raises(Denied) as denied:
-        guard.call("ask_me", {}, run=body)
+        guard.call("ask_soon", {}, run=body)
     assert denied.value.code == "approval_expired" and body.runs == []
     assert [a.state for a in guard.ledger.approvals([State.EXPIRED])] == [State.EXPIRED]
 
@@ -218,7 +220,7 @@ def test_waiting_call_says_on_stderr_how_to_decide_it(
     guard: Guard, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with guard.session(agent="b\x1b[31mot"), pytest.raises(Denied):
-        guard.call("ask_me", {}, run=Counted())
+        guard.call("ask_soon", {}, run=Counted())
     line = capfd.readouterr().err
     assert "fumehood approvals show|approve|deny" in line and "--ledger" in line
     assert "\x1b" not in line
@@ -280,7 +282,7 @@ def test_closing_the_guard_ends_what_waits(policies: Path, tmp_path: Path) -> No
     while not guard.ledger.approvals():
         time.sleep(0.005)
     guard.close()
-    thread.join(10)
+    thread.join(30)
     assert ends and body.runs == []
 
 
