@@ -259,7 +259,7 @@ def test_stop_cancels_what_waits_and_denies_what_comes(guard: Guard) -> None:
     while not guard.ledger.approvals():
         time.sleep(0.005)
     guard.ledger.stop(StopScope.AGENT, "bot", by="op")
-    thread.join(10)
+    thread.join(30)
     with guard.session(agent="bot"), pytest.raises(Denied) as denied:
         guard.call("look", {}, run=body)
     assert ends == ["approval_cancelled"] and denied.value.code == "stopped" and body.runs == []
