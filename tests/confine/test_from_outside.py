@@ -16,7 +16,7 @@ from host import require
 
 from confine.test_lifetime import is_alive, wait_until
 from fumehood import confine
-from fumehood.confine import Job, Spec, artifacts, procs
+from fumehood.confine import Job, Spec, artifacts, procs, wire
 from fumehood.confine.api import _CLIENT
 from fumehood.confine.jails import Jail
 from fumehood.confine.jobs import Job as Record
@@ -179,7 +179,7 @@ time.sleep(600)
 def test_the_sum_of_processes_is_bounded_whatever_the_kernel_counts() -> None:
     """The kernel refuses most of them first (RLIMIT_NPROC), and then a fork fails and the job goes on."""
     record = object.__new__(Record)
-    record.stopped, record._jail = "", None
+    record.stopped, record._jail, record._members = "", None, 1
     record._jail = _Plan({"processes": 4, "memory_bytes": 1 << 40})  # type: ignore[assignment]
     record._check_use([os.getpid()] * 5)
     assert record.stopped == ""
@@ -269,4 +269,28 @@ def test_what_a_killed_template_has_used_up_is_not_what_the_host_refuses(layer: 
     jail.streams = (SimpleNamespace(kept=b""), SimpleNamespace(kept=b""))
     record._jail = jail
     record.conclude()
-    assert record._last["error"]["layer"] == told
+    assert wire.decode(wire.parted(record._last)[0])["error"]["layer"] == told
+
+
+@pytest.mark.parametrize(
+    ("used", "members", "next_look_s"), [(10, 1, 0.05), (30, 1, 0.01), (10, 2, 0.01), (200, 1, 60.0)]
+)
+def test_a_job_that_may_soon_use_too_much_is_looked_at_again_soon(
+    used: int, members: int, next_look_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In fifty milliseconds eight processes can take as many times what all of them may."""
+    record = object.__new__(Record)
+    record.stopped, record.is_streamed, record.must_wait, record._members = "", False, False, 1
+    record.plan, record._timeout_s, record._began, record._has_inputs = None, 60.0, 0.0, False
+    jail: Any = SimpleNamespace(pid=7, plan={"memory_bytes": 100, "processes": 8}, private_folder="")
+    jail.members = lambda: list(range(members))
+    jail.kill = lambda: None
+    record.begin(jail)
+    monkeypatch.setattr(procs, "memory_bytes", lambda _: used // members)
+    monkeypatch.setattr(procs, "own_share_bytes", lambda _: used // members)
+    monkeypatch.setattr(procs, "shareable_bytes", lambda _: 0)
+    first = record.patience_s(record._began)
+    assert first == pytest.approx(0.01)
+    record.check(record._began + first)
+    assert record.patience_s(record._began + first) == pytest.approx(next_look_s)
+    assert record.stopped == ("memory" if used > 100 else "")

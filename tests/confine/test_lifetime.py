@@ -335,3 +335,26 @@ def _owner() -> int:
 
     assert _CLIENT._spawner
     return _CLIENT._spawner.identity
+
+
+_LEADER_ENDS = """
+import ctypes, threading, time
+print("here", flush=True)
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_a_process_is_ending_when_each_of_its_threads_is() -> None:
+    """By then it is still the parent of its children, and its files are closed."""
+    assert not procs.is_ending(os.getpid())
+    with subprocess.Popen([sys.executable, "-c", _LEADER_ENDS], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        assert wait_until(lambda: procs.is_zombie(process.pid))  # its leader, and one thread lives
+        assert not procs.is_ending(process.pid)
+        process.kill()
+        wait_until(lambda: procs.is_ending(process.pid))
+        assert procs.is_ending(process.pid)
+        process.wait()
+        assert procs.is_ending(process.pid)

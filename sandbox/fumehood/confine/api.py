@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
-from fumehood.confine import wire
 from fumehood.confine.client import Client, Spawner
 from fumehood.confine.handle import Job, in_own_thread
 from fumehood.confine.layers import missing
@@ -34,14 +33,42 @@ def start(spec: Spec) -> Job:
         ConfinementError: the profile cannot be applied, or no supervisor could be started. A layer that is
             missing is found by the child, and raised by `Job.wait`; nothing of the caller's has run then.
     """
-    from fumehood.confine import prepare  # loads pydantic, which importing this package must not
+    profile = _profile_of()(spec)
+    return _as_before(spec, profile) or _anew(spec, profile)
 
-    profile = prepare.profile_of(spec)
+
+@lru_cache(maxsize=1)
+def _profile_of() -> Callable[[Spec], Profile]:
+    """From what loads pydantic, which importing this package must not."""
+    from fumehood.confine.prepare import profile_of
+
+    return profile_of
+
+
+def _as_before(spec: Spec, profile: Profile) -> Job | None:
+    """The job, if one was started that was like it; the usual case, so it does little."""
+    spawner = _CLIENT.current()
+    known = spawner.again.order(spec, profile) if spawner else None
+    if spawner is None or known is None:
+        return None
+    try:
+        return _send(spec, profile, spawner, *known)
+    except OSError:  # nothing was sent; `_anew` finds out why not
+        return None
+
+
+def _anew(spec: Spec, profile: Profile) -> Job:
+    from fumehood.confine import prepare
+
     prepare.require_sane(spec, profile)
     for _ in range(2):
         spawner = _CLIENT.spawner(prepare.here().python_roots)
         try:
-            return _send(spec, profile, spawner, prepare.order)
+            with contextlib.ExitStack() as owned:
+                order = prepare.order(spec, profile, spawner=spawner, owned=owned)
+                job = _send(spec, profile, spawner, order, order.body)
+                spawner.again.note(spec, profile, order)
+                return job
         except (BrokenPipeError, ConnectionResetError):  # it died since: once more, with a new one
             _CLIENT.drop(spawner)
         except (OSError, ConfinementError) as error:
@@ -54,18 +81,18 @@ def start(spec: Spec) -> Job:
     raise missing("supervisor", "it ended twice")
 
 
-def _send(spec: Spec, profile: Profile, spawner: Spawner, prepared: Callable[..., Order]) -> Job:
-    with contextlib.ExitStack() as owned:
-        order = prepared(spec, profile, spawner=spawner, owned=owned)
-        ours, theirs = wire.pair()
-        owned.callback(theirs.close)
-        drop = partial(_CLIENT.drop, spawner)
-        job = Job(ours, spec, profile=profile.name, timeout_s=order.timeout_s, drop=drop, at_end=order.at_end)
-        try:
-            spawner.send(order.fields, (theirs.fileno(), *order.fds))
-        except BaseException:
-            ours.close()
-            raise
+def _send(spec: Spec, profile: Profile, spawner: Spawner, order: Order, body: bytes) -> Job:
+    ours, theirs = spawner.pair()
+    drop = partial(_CLIENT.drop, spawner)
+    job = Job(ours, spec, profile=profile.name, timeout_s=order.timeout_s, drop=drop, at_end=order.at_end)
+    try:
+        spawner.send(body, (theirs.fileno(), *order.fds))
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    spawner.make_ready()
     return job
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fumehood.confine import folders, wire
+from fumehood.confine.again import Again
 from fumehood.confine.layers import missing
 
 _PACKAGE: Final = Path(__file__).resolve().parent
@@ -45,6 +46,8 @@ class Spawner:
 
     def __init__(self, needed: tuple[str, ...]) -> None:
         self._closing = threading.Lock()
+        self.again = Again()
+        self._spare: list[tuple[socket.socket, socket.socket]] = []
         self._sock, self._process = _started()
         self._is_ours = os.getpid()
         try:
@@ -72,9 +75,30 @@ class Spawner:
             raise missing(fields["layer"], fields["error"])
         return fields, fds
 
-    def send(self, fields: dict[str, Any], fds: tuple[int, ...]) -> None:
+    def send(self, body: bytes, fds: tuple[int, ...]) -> None:
         """Hand over one job. Raises OSError if the spawner is gone."""
-        wire.send(self._sock, fields, fds=fds)
+        wire.send_body(self._sock, body, fds=fds)
+
+    def pair(self) -> tuple[socket.socket, socket.socket]:
+        """Two connected sockets, of which it gets one with a job."""
+        try:
+            return self._spare.pop()
+        except IndexError:
+            return wire.pair()
+
+    def make_ready(self) -> None:
+        """A job was sent: what the next one needs is made while that runs."""
+        if not self._spare:
+            with contextlib.suppress(OSError):  # no more files: then the next job says so
+                self._spare.append(wire.pair())
+        if self.is_closed:
+            self._close_spare()
+
+    def _close_spare(self) -> None:
+        while self._spare:
+            with contextlib.suppress(IndexError):
+                for sock in self._spare.pop():
+                    sock.close()
 
     def is_kept(self) -> bool:
         """False once its keeper has ended."""
@@ -139,6 +163,7 @@ class Spawner:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
     def _close_files(self) -> None:
+        self._close_spare()
         for name in ("mapping_fd", "_pidfd"):
             fd = getattr(self, name, -1)
             setattr(self, name, -1)
@@ -195,6 +220,11 @@ class Client:
             if self._spawner is None:
                 self._spawner = Spawner(needed)
             return self._spawner
+
+    def current(self) -> Spawner | None:
+        """The spawner, if there is one that lives."""
+        with self._lock:
+            return self._spawner if self._spawner and self._spawner.is_kept() else None
 
     def drop(self, spawner: Spawner) -> None:
         """*spawner* does not answer any more: end it. The next call starts another."""

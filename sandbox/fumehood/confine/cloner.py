@@ -222,15 +222,16 @@ def _received(channel: int) -> tuple[Wanted, tuple[dict[str, Any], int] | None]:
     """That, and the job's orders with its standard input, where they came at once."""
     sock = socket.socket(fileno=channel)
     with last_words(sock):
-        message = wire.receive(sock)
+        message = wire.receive_body(sock)
     if message is None:  # the supervisor is gone
         os._exit(0)
     sock.detach()
-    fields, fds = message
-    plan, orders = Plan.from_wire(fields["plan"]), fields["orders"]
-    if orders is None:
+    body, fds = message
+    head, orders = wire.parted(body)
+    plan = Plan.from_wire(wire.decode(head)["plan"])
+    if not orders:
         return Wanted(plan, tuple(fds)), None
-    return Wanted(plan, tuple(fds[:-1])), (orders, fds[-1])
+    return Wanted(plan, tuple(fds[:-1])), (wire.decode(orders), fds[-1])
 
 
 def _found(plan: Plan, orders: dict[str, Any], stdin: int) -> Start:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import select
@@ -157,20 +156,22 @@ class Job:
         return self._outcome
 
     def _hear(self) -> None:
-        message = wire.receive(self._sock)
+        message = wire.receive_body(self._sock)
         if message is None:
             self._give_up()
             return
-        self._take(*message)
+        body, fds = message
+        head, rest = wire.parted(body)
+        self._take(wire.decode(head), rest, fds)
         # It lived when it said that. The rest of what it has to say may wait for room, which this has made.
         self._give_up_at = max(self._give_up_at, time.monotonic() + _GRACE_S)
 
-    def _take(self, fields: dict[str, Any], fds: list[int]) -> None:
+    def _take(self, fields: dict[str, Any], rest: bytes, fds: list[int]) -> None:
         if "attempt" in fields:
             self._tell(self._spec.on_attempt, Attempt(*fields["attempt"]))
         elif "out" in fields:
             number = fields["out"]
-            self._tell_output(number, self._output.take(number, base64.b64decode(fields["part"])))
+            self._tell_output(number, self._output.take(number, rest))
         elif "waiting" in fields:  # its clock has not begun; the next word comes within seconds
             self._give_up_at = time.monotonic() + _GRACE_S
         elif "begun" in fields:
@@ -179,7 +180,7 @@ class Job:
             self._error = missing(fields["error"]["layer"], fields["error"]["error"])
             self._close()
         else:
-            self._end(self._read_outcome(fields, fds))
+            self._end(self._read_outcome(fields, rest, fds))
 
     def _tell_output(self, number: int, part: bytes) -> None:
         if part:
@@ -194,9 +195,10 @@ class Job:
             self._raised = error
             self.kill()
 
-    def _read_outcome(self, fields: dict[str, Any], fds: list[int]) -> Outcome:
+    def _read_outcome(self, fields: dict[str, Any], rest: bytes, fds: list[int]) -> Outcome:
         kind, code = fields["exit"]
-        streams = [base64.b64decode(fields.get(name, "")) for name in NAMES]
+        cut = fields.get("stdout", 0)
+        streams = rest[:cut], rest[cut:]
         for number, part in self._output.rest(streams):
             self._tell_output(number, part)
         return Outcome(

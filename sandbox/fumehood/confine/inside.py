@@ -102,7 +102,8 @@ def _long(body: bytes, fds: list[int]) -> tuple[dict[str, Any], list[int]]:
     """Orders that did not fit into a message; or there are none any more."""
     if not body:
         os._exit(ENDED_BEFORE_RUNNING)
-    return wire.opened(body, fds)
+    body, fds = wire.opened(body, fds)
+    return wire.decode(body), fds
 
 
 def become_program(plan: Plan, ends: Ends, making: Making) -> NoReturn:

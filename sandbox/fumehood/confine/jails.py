@@ -112,9 +112,7 @@ class Jail:
         self.unopened = 0  # the errno with which its program could not be opened
         self._is_doomed = self._is_deaf = False
 
-    def hand_over(
-        self, mounts: tuple[int, ...], orders: tuple[dict[str, Any], tuple[int, ...]] | None = None
-    ) -> None:
+    def hand_over(self, mounts: tuple[int, ...], orders: tuple[bytes, tuple[int, ...]] | None = None) -> None:
         """Ask the template for the clone that this becomes. What cannot be sent is found at its hang-up.
 
         There may be a reason of our own: a limit on descriptors that are under way, or on memory. A program's
@@ -125,9 +123,10 @@ class Jail:
         try:
             if self._own_plan:
                 goes_along = self.is_isolated and sequence.may_share_memory()
-                message, inputs = orders if orders and goes_along else (None, ())
-                self.has_orders = message is not None
-                wire.send(self.channel, {"plan": self._own_plan, "orders": message}, fds=(*mounts, *inputs))
+                message, inputs = orders if orders and goes_along else (b"", ())
+                self.has_orders = bool(message)
+                plan = wire.encode({"plan": self._own_plan})
+                wire.send_body(self.channel, wire.joined(plan, message), fds=(*mounts, *inputs))
             body = wire.OWN if self._own_plan else wire.ALIKE
             messages.send_message(self.template.channel, body, fds=its)
         except (BrokenPipeError, ConnectionResetError):
@@ -137,13 +136,13 @@ class Jail:
         for fd in its:
             os.close(fd)
 
-    def give(self, message: dict[str, Any], fds: tuple[int, ...]) -> None:
+    def give(self, orders: bytes, fds: tuple[int, ...]) -> None:
         """Its job's orders; or the word to go, if it has them."""
         try:
             if self.has_orders:
                 messages.send_message(self.orders, wire.GO)
             else:
-                wire.send(self.orders, message, fds=fds)
+                wire.send_body(self.orders, orders, fds=fds)
         except (BrokenPipeError, ConnectionResetError):  # it ended, and may have said why
             self._is_deaf = True
         except OSError as error:

@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import signal
 import socket
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from fumehood.confine import folders, procs, wire
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from fumehood.confine.outcome import Attempt
 
 _CHECK_S: Final = 0.05
+_SOON_S: Final = 0.01  # the first time, and where the last look saw a use that may soon be too much
+_NEAR: Final = 4  # from this part of the memory on
 _STOPPED_S: Final = 60.0
 _MEASURE_S: Final = 0.5
 _MOST_TOLD: Final = 64
@@ -36,20 +38,31 @@ def _shares_more(pids: list[int], most: int) -> bool:
     return sum(map(procs.shareable_bytes, pids)) > most and procs.shared_bytes(pids) > most
 
 
-class Job:
-    """One job: where it is answered, its limits, and why it was stopped."""
+@lru_cache(maxsize=16)
+def _described(head: bytes) -> dict[str, Any]:
+    """What is said of a job. Most are like one before; nobody changes it."""
+    return wire.decode(head)
 
-    def __init__(self, fields: dict[str, Any], fds: list[int]) -> None:
+
+class Job:
+    """One job: where it is answered, its limits, and why it was stopped.
+
+    Its *body* describes it; its orders follow, which are for the process that it will be.
+    """
+
+    def __init__(self, body: bytes, fds: list[int]) -> None:
+        head, self._orders = wire.parted(body)
+        fields = _described(head)
         reply, self._setup_fd, *rest = fds
         self.reply = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=reply)
+        self.reply.setblocking(False)  # whoever does not listen is not waited for
         self.template_key: str = fields["template"]
         self.key: str = fields["key"]  # of jails that may be made ahead for it; "" for none
         self.plan: dict[str, Any] | None = fields["plan"]
-        given = 2 if fields["argv"] is None and fields["source"] is None else 1
-        self._streams, self.mounts = tuple(rest[:given]), tuple(rest[given:])
+        self._is_program: bool = fields["program"]
+        given: int = fields["inputs"]
+        self._inputs, self.mounts = tuple(rest[:given]), tuple(rest[given:])
         self.artifacts: list[str] = fields["artifacts"]
-        self._message = {name: fields[name] for name in ("argv", "source", "args", "env", "input")}
-        self._message["artifacts"] = bool(self.artifacts)
         self.is_streamed: bool = fields["stream"]
         self._timeout_s: float = fields["timeout_s"]
         self._has_inputs = self._may_move = True
@@ -58,9 +71,10 @@ class Job:
         self.stopped = ""
         self.must_wait = False
         self._told = 0
+        self._members = 1
         self._had = (0, 0)  # bytes and entries of a copied folder before the job
         self._jail: Jail | None = None
-        self._last: dict[str, Any] = {}
+        self._last = b""
         self._fds: tuple[int, ...] = ()  # artifacts, with the last message
         self._began = self._next_check = self._next_measure = 0.0
 
@@ -68,7 +82,7 @@ class Job:
         """It will be done in *jail*. The clock starts; if the jail is known already, so does the job."""
         self._jail, jail.job, self._is_given = jail, self, False
         self._began = self._began or time.monotonic()
-        self._next_check = self._next_measure = self._began + _CHECK_S
+        self._next_check, self._next_measure = self._began + _SOON_S, self._began + _CHECK_S
         if jail.pid:
             self.give()
 
@@ -78,15 +92,15 @@ class Job:
             return
         if copied := self._copied():
             self._had = folders.use(copied, most=_MOST_COPIED)
-        self._jail.give(self._message, self._streams)
+        self._jail.give(self._orders, self._inputs)
         self._is_given = True
         if self.mounts:  # are attached by now: no other jail could have them
             self.close_inputs()
         self._say_that_it_has_begun()
 
-    def program(self) -> tuple[dict[str, Any], tuple[int, ...]] | None:
+    def program(self) -> tuple[bytes, tuple[int, ...]] | None:
         """Its orders and their descriptors, if it is a program."""
-        return (self._message, self._streams) if self._message["argv"] is not None else None
+        return (self._orders, self._inputs) if self._is_program else None
 
     def may_move(self) -> bool:
         """True once, if nothing of it has run and nobody wants it stopped: another jail may have it."""
@@ -97,7 +111,7 @@ class Job:
     def close_inputs(self) -> None:
         """Let go of what the caller sent."""
         if self._has_inputs:
-            for fd in (self._setup_fd, *self._streams, *self.mounts):
+            for fd in (self._setup_fd, *self._inputs, *self.mounts):
                 os.close(fd)
         self._has_inputs = False
 
@@ -140,7 +154,7 @@ class Job:
         return max(0.0, min(self._next_check, self._began + self._timeout_s) - now)
 
     def check(self, now: float) -> None:
-        """Deadline at any time; memory and processes every 50 ms."""
+        """Deadline at any time; memory and processes every 50 ms, or 10 while more of them is used."""
         if self.stopped or self._jail is None:
             return
         if now >= self._began + self._timeout_s:
@@ -151,16 +165,20 @@ class Job:
                 self._say_that_it_has_begun()
                 self.pass_on()
                 pids = self._jail.members()
-                self._check_use(pids)
+                if self._check_use(pids):
+                    self._next_check = now + _SOON_S
                 self._check_disk(self._jail.private_folder or self._copied(), pids, now)
 
-    def _check_use(self, pids: list[int]) -> None:
+    def _check_use(self, pids: list[int]) -> bool:
+        """True if that may be too much soon: there are more processes, or much memory is used."""
         plan = self._jail.plan if self._jail else {}
         most = plan["memory_bytes"]
         if len(pids) > plan["processes"] + 1:
             self.stop("processes")
         elif _holds_more(pids, most) or _shares_more(pids, most):
             self.stop("memory")
+        had, self._members = self._members, len(pids)
+        return self._members > had or sum(map(procs.memory_bytes, pids)) > most // _NEAR
 
     def _copied(self) -> str:
         """The copy of the caller's folder that was made for this job; "" where there is none."""
@@ -187,11 +205,10 @@ class Job:
             return
         self._say({"attempt": [attempt.operation, attempt.target, attempt.verdict]})
 
-    def _say(self, fields: dict[str, Any]) -> bool:
+    def _say(self, fields: dict[str, Any], part: bytes = b"") -> bool:
         """False if the caller does not keep up; it is never waited for."""
-        self.reply.setblocking(False)
         try:
-            wire.send(self.reply, fields)
+            wire.send_body(self.reply, wire.joined(wire.encode(fields), part))
         except BlockingIOError:
             return False
         except OSError:  # nobody waits for it any more
@@ -204,13 +221,12 @@ class Job:
             return
         for number, stream in enumerate(self._jail.streams):
             while part := stream.kept[stream.told : stream.told + _MOST_TOLD_BYTES]:
-                if not self._say({"out": number, "part": base64.b64encode(part).decode()}):
+                if not self._say({"out": number}, bytes(part)):
                     return
                 stream.told += len(part)
 
     def conclude(self) -> None:
         """Note all that is to be said of it: the jail is about to go."""
-        self.close_inputs()
         if self._jail:
             if not (self.stopped or self._jail.is_ready or self._jail.unopened):
                 self._jail.error = self._jail.error or self._unready(self._jail)
@@ -223,31 +239,33 @@ class Job:
         """The last message to the caller. False if it has to be said again: the caller does not keep up."""
         self._fds = self._fds or fds
         try:
-            self.reply.setblocking(False)
-            wire.send(self.reply, self._last, fds=self._fds)
+            wire.send_body(self.reply, self._last, fds=self._fds)
         except BlockingIOError:
             return False
         except OSError:  # nobody waits for it any more
             pass
+        return True
+
+    def hang_up(self) -> None:
+        """The caller has been told all."""
         for fd in self._fds:
             os.close(fd)
         self.reply.close()
-        return True
 
-    def _last_words(self, jail: Jail) -> dict[str, Any]:
+    def _last_words(self, jail: Jail) -> bytes:
         kind, code = self._exit(jail)
-        out, err = (bytes(stream.kept) for stream in jail.streams)
+        out, err = (stream.kept for stream in jail.streams)
         seen = jail.observer.seen if jail.observer else {}
-        return {
+        said = {
             "exit": [kind, code],
-            "stdout": base64.b64encode(out).decode(),
-            "stderr": base64.b64encode(err).decode(),
+            "stdout": len(out),
             "layers": jail.active,
             "refused": [[a.operation, a.target, a.verdict] for a in seen],
             "dropped": jail.observer.dropped if jail.observer else 0,
             "duration_s": time.monotonic() - self._began,
             "error": None if self.stopped else jail.error,
         }
+        return wire.joined(wire.encode(said), out, err)
 
     def _unready(self, jail: Jail) -> dict[str, Any]:
         """A process that ended before the last layer was on, and did not say why, has run nothing."""
@@ -268,7 +286,8 @@ class Job:
             if failure is None:
                 return "exited", ending.si_status
             if jail.has_orders:  # it could not say more
-                text = f"fumehood: cannot start {self._message['argv'][0]!r}: {os.strerror(failure)}\n"
+                program = wire.decode(self._orders)["argv"][0]
+                text = f"fumehood: cannot start {program!r}: {os.strerror(failure)}\n"
                 jail.streams[1].kept += text.encode(errors="backslashreplace")
             return "not_started", failure
         return _BY_SIGNAL.get(ending.si_status, "signal"), ending.si_status

@@ -15,9 +15,9 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from fumehood.confine import masks, messages, staging, syscalls
+from fumehood.confine import masks, messages, staging, syscalls, wire
 from fumehood.confine import plan as plans
 from fumehood.confine.layers import missing
 from fumehood.confine.outcome import TIERS
@@ -80,7 +80,8 @@ class Order:
     The first descriptor is that of `kind`, which may be in no cache any more: it is open while that is held.
     """
 
-    fields: dict[str, Any]
+    beginning: bytes  # of its body, up to its source, if that is all that follows
+    body: bytes
     fds: tuple[int, ...]
     timeout_s: float
     kind: Kind
@@ -155,24 +156,32 @@ def order(spec: Spec, profile: Profile, *, spawner: Spawner, owned: contextlib.E
         own_plan = plans.plan(profile, here(), tier=spec.tier, workdir=workdir)
         own_plan, mounts = _with_mounts(own_plan, spawner, owned)
         key = ""  # none waits for a folder of the host: it may be gone by then
+    text, inputs = _inline(spec.source), [_stdin(spec.stdin, owned)]
+    if spec.source is not None and text is None:
+        source = spec.source.encode() if isinstance(spec.source, str) else spec.source
+        inputs.append(_owned(messages.sealed_memfd(source), owned))
     fields = {
         "template": kind.key,
         "key": key,
         "plan": own_plan.to_wire() if own_plan else None,
-        "argv": None if spec.argv is None else list(spec.argv),
-        "source": (text := _inline(spec.source)),
-        "args": list(spec.args),
-        "env": list(spec.env.items()),
-        "input": bool(spec.stdin),
+        "program": spec.source is None,
+        "inputs": len(inputs),
         "artifacts": list(spec.artifacts),
         "stream": spec.on_output is not None,
         "timeout_s": (timeout_s := _timeout_s(spec, profile)),
     }
-    fds = [kind.fd, _stdin(spec.stdin, owned)]
-    if spec.source is not None and text is None:
-        source = spec.source.encode() if isinstance(spec.source, str) else spec.source
-        fds.append(_owned(messages.sealed_memfd(source), owned))
-    return Order(fields, (*fds, *mounts), timeout_s, kind, at_end)
+    orders = {
+        "argv": None if spec.argv is None else list(spec.argv),
+        "args": list(spec.args),
+        "env": list(spec.env.items()),
+        "input": bool(spec.stdin),
+        "artifacts": bool(spec.artifacts),
+        "source": text,
+    }
+    body = wire.joined(wire.encode(fields), wire.encode(orders))
+    is_alone = key and text is not None and not spec.stdin
+    beginning = body.removesuffix(wire.encode_text(text) + b"}") if is_alone and text is not None else b""
+    return Order(beginning, body, (kind.fd, *inputs, *mounts), timeout_s, kind, at_end)
 
 
 def _inline(source: str | bytes | None) -> str | None:

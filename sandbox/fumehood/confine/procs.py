@@ -14,6 +14,7 @@ from typing import Final
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _LOOK_AGAIN_S: Final = 0.001
+_PF_EXITING: Final = 0x4
 #: How /proc/PID/maps names MAP_SHARED | MAP_ANONYMOUS, without and with a name of the process's own.
 _SHARED_MEMORY: Final = (b"/dev/zero", b"[anon_shmem:")
 
@@ -54,6 +55,21 @@ def is_zombie(pid: int) -> bool:
             return file.read().rpartition(b") ")[2][:1] == b"Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def is_ending(pid: int) -> bool:
+    """True if *pid* is gone, or every thread of it is on its way out (PF_EXITING, see proc_pid_stat(5))."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return all(
+            _thread_is_ending(f"/proc/{pid}/task/{thread}") for thread in os.listdir(f"/proc/{pid}/task")
+        )
+    return True
+
+
+def _thread_is_ending(folder: str) -> bool:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"{folder}/stat", "rb") as file:
+        return bool(int(file.read().rpartition(b") ")[2].split()[6]) & _PF_EXITING)
+    return True
 
 
 def memory_bytes(pid: int) -> int:

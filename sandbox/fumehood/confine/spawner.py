@@ -71,6 +71,7 @@ def _keep(supervisor: int, application: int, *, close: tuple[int, ...]) -> NoRet
     """Wait for the supervisor's end; then, as its orphans are ours, until nobody is left.
 
     An application that was killed cannot remove its copies of folders: they belong to our user, so we do.
+    Its files are closed before its children are given to another: until then it is still our parent.
     """
     syscalls.set_name("fumehood-keeper")
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
@@ -80,7 +81,7 @@ def _keep(supervisor: int, application: int, *, close: tuple[int, ...]) -> NoRet
         pass
     procs.end_all_below()
     folders.remove_all()
-    if os.getppid() != application:
+    if os.getppid() != application or procs.is_ending(application):
         folders.remove_all(beginning=folders.copies_of(application))
     os._exit(0)
 

@@ -1,5 +1,7 @@
 """Messages between the caller, the spawner and the jails: JSON with a version, descriptors beside it.
 
+After the JSON, in one line, there may be more: bytes that are only passed on, which nobody has to encode.
+
 SEQPACKET carries one message whole or not at all, and refuses large ones: a body that is too large goes as a
 sealed memory file, which is then the first descriptor.
 """
@@ -31,9 +33,18 @@ def encode(fields: dict[str, Any]) -> bytes:
     return _encoded({"v": VERSION, **fields}).encode()
 
 
+def encode_text(text: str) -> bytes:
+    """*text* as it stands in a message."""
+    return _encoded(text).encode()
+
+
 def send(sock: socket.socket, fields: dict[str, Any], *, fds: tuple[int, ...] = ()) -> None:
     """Send one message. Raises OSError if the other side is gone (EPIPE, ECONNRESET) or full (EAGAIN)."""
-    body = encode(fields)
+    send_body(sock, encode(fields), fds=fds)
+
+
+def send_body(sock: socket.socket, body: bytes, *, fds: tuple[int, ...] = ()) -> None:
+    """As `send`, what is encoded already."""
     if len(body) <= MOST_INLINE_BYTES:
         messages.send_message(sock, body, fds=fds)
         return
@@ -51,6 +62,12 @@ def receive(sock: socket.socket, *, flags: int = 0) -> tuple[dict[str, Any], lis
         ValueError: another version, or not a message of ours.
         BlockingIOError: nothing there yet, on a socket that does not block.
     """
+    message = receive_body(sock, flags=flags)
+    return (decode(message[0]), message[1]) if message else None
+
+
+def receive_body(sock: socket.socket, *, flags: int = 0) -> tuple[bytes, list[int]] | None:
+    """As `receive`, undecoded."""
     try:
         body, fds = messages.receive_message(sock, flags=flags)
     except ConnectionResetError:
@@ -61,12 +78,23 @@ def receive(sock: socket.socket, *, flags: int = 0) -> tuple[dict[str, Any], lis
     return opened(body, fds)
 
 
-def opened(body: bytes, fds: list[int]) -> tuple[dict[str, Any], list[int]]:
-    """What a message says that has come, and its descriptors; as `receive`."""
+def opened(body: bytes, fds: list[int]) -> tuple[bytes, list[int]]:
+    """A message that has come, wherever its body is; as `receive_body`."""
     if body == b"memfd":
         memory, *fds = fds
         body = _taken(memory)
-    return decode(body), fds
+    return body, fds
+
+
+def joined(head: bytes, *rest: bytes | bytearray) -> bytes:
+    """The body of a message with more than its JSON, which `encode` has made."""
+    return b"".join((head, b"\n", *rest))
+
+
+def parted(body: bytes) -> tuple[bytes, bytes]:
+    """The JSON of a message, and what follows it."""
+    head, _, rest = body.partition(b"\n")
+    return head, rest
 
 
 def decode(body: bytes) -> dict[str, Any]:
