@@ -238,6 +238,11 @@ class Jail:
         return "seccomp" in self.active
 
     @property
+    def has_said_all(self) -> bool:
+        """True if nothing is to be said of it but that its program could not be started, or its folder."""
+        return self.is_ready and not self.has_orders
+
+    @property
     def is_explained(self) -> bool:
         """True if nothing is to be said of its end any more. A template that waited for its process says why
         that came to nothing, and then hangs up."""

@@ -170,6 +170,8 @@ class Supervisor:
         jail = self._pool.take(job.key) or self._new_jail(self._setup(job), job.plan, job.key, job)
         job.begin(jail)
         self._outputs.begin(job, jail)
+        if jail.has_said_all and not job.artifacts:
+            self._loop.forget(jail.channel.fileno())  # its hang-up is no news, and would interrupt the job
 
     def _setup(self, job: Job) -> Setup:
         return self._templates.setup(job.template_key) or job.setup()
