@@ -190,6 +190,7 @@ def test_threads_that_start_at_once_hear_their_own_answers(prepared: list[Spec])
 def test_sockets_that_are_made_ahead_are_closed_with_their_supervisor() -> None:
     require("userns")
     confine.python("")
+    gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

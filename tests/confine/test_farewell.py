@@ -253,14 +253,13 @@ def test_every_end_of_source_is_told_as_it_is(source: str, code: int, out: bytes
 def test_nothing_of_a_job_runs_when_its_caller_is_answered(left: str) -> None:
     """A child or a thread that goes on for ever, while the main thread says farewell."""
     require("userns")
+    name = f"goes-on-{os.getpid()}"  # it has room for 15 bytes
     source = _MARK + (
-        'libc.prctl(15, b"goes-on-for-ever")\n'
-        "def go():\n    while True: pass\n"
-        f"{left}\ntime.sleep(0.02)\nleave(0)"
+        f'libc.prctl(15, b"{name}")\ndef go():\n    while True: pass\n{left}\ntime.sleep(0.02)\nleave(0)'
     )
     for _ in range(5):
         assert confine.python(source).exit.kind == "exited"
-        assert not list(_running("goes-on-for-eve"))  # a name has 15 bytes
+        assert not list(_running(name))
 
 
 def _running(name: str) -> Iterator[Path]:

@@ -7,6 +7,8 @@ import io
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,8 +26,9 @@ from fumehood.errors import ConfigError, PdpError
 from fumehood.model import Pdp, Phase, PolicyInput
 from fumehood.observe_mode import Mode, Observing
 from fumehood.pdp import load_bundle, open_pdp, reload
+from fumehood.pdp.aside import waited_s
 from fumehood.pdp.bundle import Bundle
-from fumehood.pdp.loading import Loader, _Reader
+from fumehood.pdp.loading import _CODE, Loader, _Reader
 from fumehood.pdp.process import Worker
 from fumehood.pdp.reload import ReloadablePdp
 from fumehood.pdp.sources import stamp
@@ -261,38 +264,71 @@ def test_whoever_checks_policies_gives_way_to_calls(tmp_path: Path) -> None:
         assert {os.getsid(pid) for pid in (checking, *deciding)} == {os.getsid(0)}
 
 
-def test_host_that_lets_nobody_give_way_gets_it_checked_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fumehood.pdp.loading.PATIENCE_S", 0.1)
-    with opened(policies(tmp_path, READ)) as pdp:
-        pdp.prepare()
-        starved = pdp._loader._process
-        assert starved is not None
-        os.kill(starved.pid, signal.SIGSTOP)
-        policies(tmp_path, WRITE)
-        pdp.reload()
-        assert pdp.evaluate(asked("write")).is_permit
-        assert starved.returncode == -signal.SIGKILL
-        assert pdp._loader._process is not None
-        assert os.sched_getscheduler(pdp._loader._process.pid) == os.SCHED_OTHER
-        policies(tmp_path, READ)
-        pdp.reload()
-        assert pdp.evaluate(asked("read")).is_permit
+def test_host_that_lets_nobody_give_way_gets_it_checked_all_the_same(tmp_path: Path) -> None:
+    """Another process wants all of the processor that it may use."""
+    one = min(os.sched_getaffinity(0))
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        os.sched_setaffinity(busy.pid, {one})
+        with opened(policies(tmp_path, READ)) as pdp:
+            pdp.prepare()
+            starved = pdp._loader._process
+            assert starved is not None
+            os.sched_setaffinity(starved.pid, {one})
+            policies(tmp_path, WRITE)
+            pdp.reload()
+            assert pdp.evaluate(asked("write")).is_permit
+            assert starved.returncode == -signal.SIGKILL
+            assert pdp._loader._process is not None
+            assert os.sched_getscheduler(pdp._loader._process.pid) == os.SCHED_OTHER
+            policies(tmp_path, READ)
+            pdp.reload()
+            assert pdp.evaluate(asked("read")).is_permit
+    finally:
+        busy.kill()
+        busy.wait()
 
 
 def test_checking_that_is_only_long_is_not_begun_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fumehood.pdp.loading.PATIENCE_S", 0.05)
+    """It works, or waits for what it has started, and not for a processor (here it would, on a busy host)."""
+    monkeypatch.setattr("fumehood.pdp.loading._CODE", _CODE.replace("{}", "False"))
+    looks: list[int] = []
+    monkeypatch.setattr("fumehood.pdp.loading.PATIENCE_S", 0.02)
+
+    def waited(pid: int) -> float:
+        looks.append(pid)
+        return len(looks) / 200
+
+    monkeypatch.setattr("fumehood.pdp.loading.waited_s", waited)
     rules = "".join(f'permit if call.tool == "t{n}"\n' for n in range(2000))
     with opened(policies(tmp_path, READ)) as pdp:
         pdp.prepare()
         process = pdp._loader._process
-        time.sleep(0.5)
         policies(tmp_path, READ + rules)
         pdp.reload()
         assert pdp._loader._process is process
+    assert len(looks) > 4
+
+
+def test_waiting_for_a_processor_is_told_from_waiting_for_something_else() -> None:
+    one = min(os.sched_getaffinity(0))
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    sleeps = subprocess.Popen(["sleep", "60"])
+    try:
+        for loop in loops:
+            os.sched_setaffinity(loop.pid, {one})
+        assert until(lambda: all(waited_s(loop.pid) > 0.1 for loop in loops))
+        before = waited_s(sleeps.pid)
+        assert until(lambda: all(waited_s(loop.pid) > 0.3 for loop in loops))
+        assert waited_s(sleeps.pid) == before
+        assert waited_s(os.getpid()) >= sum(waited_s(loop.pid) for loop in loops) * 0.5
+        assert waited_s(2**31 - 1) == 0
+    finally:
+        for process in (*loops, sleeps):
+            process.kill()
+            process.wait()
 
 
 def test_policies_change_with_the_first_worker_and_the_other_follows(tmp_path: Path) -> None:

@@ -11,14 +11,27 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
-__all__ = ["give_way", "keep_to_first", "processors", "put_aside", "use_every"]
+__all__ = ["give_way", "keep_to_first", "processors", "put_aside", "use_every", "waited_s"]
 
 
 def give_way() -> None:
     """Let this process, and what it starts, work where nobody else wants to: SCHED_IDLE, see sched(7)."""
     with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def waited_s(pid: int) -> float:
+    """For how many seconds *pid* and its children have waited for a processor (schedstat, see proc(5)); 0
+    where the kernel does not count that."""
+    waited = 0
+    with suppress(OSError):
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for one in (pid, *children):
+            with suppress(OSError, IndexError):
+                waited += int(Path(f"/proc/{one}/schedstat").read_text().split()[1])
+    return waited / 1e9
 
 
 def processors() -> list[int]:

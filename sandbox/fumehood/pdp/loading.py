@@ -27,7 +27,7 @@ from fumehood.errors import ConfigError, FumehoodError, PdpError, Problem
 from fumehood.observe_mode import Mode
 from fumehood.pdp import gate
 from fumehood.pdp.apart import EngineApart
-from fumehood.pdp.aside import give_way
+from fumehood.pdp.aside import give_way, waited_s
 from fumehood.pdp.bundle import Bundle, load_bundle
 from fumehood.pdp.keys import BundleKey, Keys
 from fumehood.pdp.sources import PolicyFile
@@ -38,7 +38,7 @@ __all__ = ["Loader", "serve"]
 Source = str | os.PathLike[str]
 WITHIN_S = 30.0
 PAUSE_S = 1.0  # workers are made ready for what was checked: leave them the processors
-PATIENCE_S = 3.0  # after so long the process that gave way to everybody is one that does not
+PATIENCE_S = 0.5  # who has waited for a processor for half of that is not to give way any more
 _HEADER = struct.Struct("!I")
 _MAX_ANSWER = 256 << 20
 _CODE = (
@@ -133,12 +133,14 @@ class Loader:
 
     def _is_starved(self) -> bool:
         """True if it said nothing for a while and was hardly let work: the host is busy with other things."""
-        process = self._process
-        if process is None or not self._gives_way:
-            return False
-        if select.select([_pipe(process.stdout)], [], [], min(PATIENCE_S, WITHIN_S))[0]:
-            return False
-        return time.clock_gettime((~process.pid << 3) | 2) < PATIENCE_S / 2  # see clock_getcpuclockid(3)
+        process, until = self._process, time.monotonic() + WITHIN_S
+        while process and self._gives_way and time.monotonic() < until:
+            before = waited_s(process.pid)
+            if select.select([_pipe(process.stdout)], [], [], PATIENCE_S)[0]:
+                return False
+            if waited_s(process.pid) - before > PATIENCE_S / 2:
+                return True
+        return False
 
     def _tell(self, what: object) -> None:
         pipe = _pipe(self._process.stdin if self._process else None)
