@@ -39,6 +39,8 @@ class Again:
             return None
         if sent is None or sent.profile is not profile or sent.env != profile.env:
             return None
+        if not all(file.is_open() for file in sent.order.kept):
+            return None
         return sent.order, sent.order.beginning + wire.encode_text(source) + _END
 
     def note(self, spec: Spec, profile: Profile, order: Order) -> None:
