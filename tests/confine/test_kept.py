@@ -1,4 +1,4 @@
-"""An application may close every file that it has, as daemons do; signals' handlers may call at any moment."""
+"""An application may close every file that it has, as daemons do; handlers of signals may call any time."""
 
 from __future__ import annotations
 
