@@ -121,7 +121,9 @@ _texts: dict[int, tuple[Profile, dict[str, str], str]] = {}
 
 def _text(profile: Profile) -> str:
     """What templates are told apart by. Most calls name a profile that was named before, and of all that it
-    holds only `env` could have changed."""
+    holds only `env` could have changed; of another class of the caller's own, anything."""
+    if type(profile) is not Profile:
+        return profile.model_dump_json(exclude={"read", "write"})
     known = _texts.get(id(profile))
     if known is None or known[0] is not profile or known[1] != profile.env:
         known = profile, dict(profile.env), profile.model_dump_json(exclude={"read", "write"})
@@ -194,7 +196,7 @@ def order(spec: Spec, profile: Profile, *, spawner: Spawner, owned: contextlib.E
         "source": text,
     }
     body = wire.joined(wire.encode(fields), wire.encode(orders))
-    is_alone = key and text is not None and not spec.stdin
+    is_alone = key and text is not None and not spec.stdin and type(profile) is Profile
     beginning = body.removesuffix(wire.encode_text(text) + b"}") if is_alone and text is not None else b""
     kept = kind.file, nothing
     return Order(beginning, body, (kind.file.fd, *inputs, *mounts), timeout_s, kind, at_end, kept)
