@@ -77,7 +77,7 @@ class Supervisor:
     def _look_after(self, now: float, *, is_idle: bool) -> None:
         for jail in list(self._jails):
             if jail.job:
-                jail.job.check(now)
+                jail.job.check(now, running=len(self._jails))
                 self._answer_unmade(jail, jail.job)
         for job, (until, jail) in list(self._quiet.items()):
             if now >= until:
