@@ -17,8 +17,8 @@ from confine.test_callers import caller  # noqa: F401 — a fixture
 from confine.test_lifetime import wait_until
 from fumehood import confine
 from fumehood.confine import Spec
+from fumehood.confine.admission import MOST_RUNNING
 from fumehood.confine.api import _CLIENT
-from fumehood.confine.supervisor import MOST_RUNNING
 
 #: Says its number where everyone can see it.
 NOTE = "import os, sys\nos.write(os.open('notes', os.O_WRONLY | os.O_APPEND), sys.argv[1].encode() + b' ')"

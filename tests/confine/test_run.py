@@ -49,6 +49,8 @@ def test_standard_input_and_words_reach_the_source(tier: str) -> None:
         "import sys; sys.exit('bye')",
         "import sys; sys.exit(None)",
         "raise SystemExit(300)",
+        "raise SystemExit(2**70)",
+        "raise SystemExit(-(2**63))",
         "x = (",
         "import atexit; atexit.register(print, 'end'); print('begin')",
         "import threading, time\nthreading.Thread(target=lambda: (time.sleep(0.05), print('late'))).start()",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fumehood.confine import wire
@@ -51,7 +52,7 @@ class Again:
             return
         if len(self._sent) >= _MOST:
             self._sent.clear()
-        self._sent[_key(spec, profile)] = _Sent(profile, dict(profile.env), order)
+        self._sent[_key(spec, profile)] = _Sent(profile, dict(profile.env), replace(order, body=b""))
 
 
 def _key(spec: Spec, profile: Profile) -> Any:

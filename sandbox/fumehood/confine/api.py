@@ -7,7 +7,7 @@ can be waited for, and killed from any thread.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,17 +33,16 @@ def start(spec: Spec) -> Job:
         ConfinementError: the profile cannot be applied, or no supervisor could be started. A layer that is
             missing is found by the child, and raised by `Job.wait`; nothing of the caller's has run then.
     """
-    prepare = _prepare()
-    profile = prepare.profile_of(spec)
-    return _as_before(spec, profile) or _anew(spec, profile, prepare)
+    profile = _profile_of()(spec)
+    return _as_before(spec, profile) or _anew(spec, profile)
 
 
 @lru_cache(maxsize=1)
-def _prepare() -> Any:
-    """It loads pydantic, which importing this package must not."""
-    from fumehood.confine import prepare
+def _profile_of() -> Callable[[Spec], Profile]:
+    """From what loads pydantic, which importing this package must not."""
+    from fumehood.confine.prepare import profile_of
 
-    return prepare
+    return profile_of
 
 
 def _as_before(spec: Spec, profile: Profile) -> Job | None:
@@ -58,7 +57,9 @@ def _as_before(spec: Spec, profile: Profile) -> Job | None:
         return None
 
 
-def _anew(spec: Spec, profile: Profile, prepare: Any) -> Job:
+def _anew(spec: Spec, profile: Profile) -> Job:
+    from fumehood.confine import prepare
+
     prepare.require_sane(spec, profile)
     for _ in range(2):
         spawner = _CLIENT.spawner(prepare.here().python_roots)

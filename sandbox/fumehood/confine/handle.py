@@ -205,7 +205,7 @@ class Job:
             exit=Exit(kind, code),
             stdout=self._output.whole(streams[0]),
             stderr=self._output.whole(streams[1]),
-            layers=tuple(fields.get("layers", ())),
+            layers=tuple(fields.get("layers", "").split()),
             refused=tuple(Attempt(*attempt) for attempt in fields.get("refused", ())),
             refused_dropped=fields.get("dropped", 0),
             artifacts=artifacts.read(fds[0]) if fds else (),

@@ -45,11 +45,6 @@ class Keep:
         self.is_over = self.is_over or len(part) > room
         return bool(part)
 
-    def finish(self, size: int) -> None:
-        """Take what is left: nobody writes any more."""
-        while self.fd >= 0 and not self.is_over and self.read(size):
-            pass
-
     def close(self) -> None:
         """Close once."""
         if self.fd >= 0:
@@ -241,6 +236,11 @@ class Jail:
     def is_ready(self) -> bool:
         """True once the last layer is on. Nothing of a job's runs before."""
         return "seccomp" in self.active
+
+    @property
+    def has_said_all(self) -> bool:
+        """True if nothing is to be said of it but that its program could not be started, or its folder."""
+        return self.is_ready and not self.has_orders
 
     @property
     def is_explained(self) -> bool:

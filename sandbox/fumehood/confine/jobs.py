@@ -55,7 +55,7 @@ class Job:
         head, self._orders = wire.parted(body)
         fields = _described(head)
         reply, self._setup_fd, *rest = fds
-        self.reply = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=reply)
+        self.reply = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, reply)
         self.reply.setblocking(False)  # whoever does not listen is not waited for
         self.template_key: str = fields["template"]
         self.key: str = fields["key"]  # of jails that may be made ahead for it; "" for none
@@ -261,16 +261,16 @@ class Job:
     def _last_words(self, jail: Jail) -> bytes:
         kind, code = self._exit(jail)
         out, err = (stream.kept for stream in jail.streams)
-        seen = jail.observer.seen if jail.observer else {}
         said = {
             "exit": [kind, code],
             "stdout": len(out),
-            "layers": jail.active,
-            "refused": [[a.operation, a.target, a.verdict] for a in seen],
-            "dropped": jail.observer.dropped if jail.observer else 0,
+            "layers": " ".join(jail.active),
             "duration_s": time.monotonic() - self._began,
             "error": None if self.stopped else jail.error,
         }
+        if jail.observer:
+            said["refused"] = [[a.operation, a.target, a.verdict] for a in jail.observer.seen]
+            said["dropped"] = jail.observer.dropped
         return wire.joined(wire.encode(said), out, err)
 
     def _unready(self, jail: Jail) -> dict[str, Any]:

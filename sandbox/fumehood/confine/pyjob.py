@@ -32,6 +32,7 @@ _HANDLERS: Final = (
     (_signal.SIGXFSZ, _signal.SIG_IGN),
 )
 _FLUSH_FAILED: Final = 120  # as CPython does
+_LEAST_LONG, _MOST_LONG = -sys.maxsize - 1, sys.maxsize
 
 
 def forget_ourselves() -> None:
@@ -150,7 +151,7 @@ def _status(code: object) -> int:
     if code is None:
         return 0
     if isinstance(code, int):
-        return code & 0xFF
+        return code & 0xFF if _LEAST_LONG <= code <= _MOST_LONG else 0xFF  # as CPython does
     if sys.stderr is not None:
         sys.stderr.write(f"{code}\n")
     return 1

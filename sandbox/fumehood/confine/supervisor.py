@@ -5,38 +5,28 @@ May not know: profiles, policies, where the application keeps anything.
 
 from __future__ import annotations
 
-import collections
-import contextlib
 import math
 import os
-import resource
 import socket
 import time
 from functools import partial
 from typing import Any, Final, NoReturn
 
 from fumehood.confine import folders, messages, procs, strays, wire
-from fumehood.confine.collector import Collector
-from fumehood.confine.jails import Jail, Keep, Setup
+from fumehood.confine.admission import Queue, room
+from fumehood.confine.collector import Collectors
+from fumehood.confine.jails import Jail, Setup
 from fumehood.confine.jobs import KILLED, Job
 from fumehood.confine.loop import Loop
+from fumehood.confine.outputs import Outputs
 from fumehood.confine.pool import Kind, Pool, Template
 from fumehood.confine.templates import Templates
 
-MOST_RUNNING: Final = 64
-_MOST_WAITING: Final = 1024
-_MOST_WARM: Final = 8
-_FILES_OF_A_JOB: Final = 15
-_FILES_OF_OURS: Final = 32
-_FEW_FILES, _MANY_FILES = 1024, 65_536
-_READ_BYTES: Final = 1 << 16
 _IDLE_S: Final = 0.002
 _REAP_S: Final = 0.05
 _TIDY_S: Final = 1.0
 _BUSY_S: Final = 0.01
 _LEAVE_S: Final = 0.0005
-_QUIET_S: Final = 0.002
-_BEAT_S: Final = 5.0
 
 
 class Supervisor:
@@ -52,18 +42,14 @@ class Supervisor:
         self._templates = Templates(
             self._loop, zygote, self._jails, on_loss=self._lose, on_drop=self._on_drop
         )
-        self._queue: collections.deque[Job] = collections.deque()
-        #: Jobs whose output is not looked at yet, and from when on it is: most have ended by then.
-        self._quiet: dict[Job, tuple[float, Jail]] = {}
-        self._next_beat = self._replaced_at = self._leave_at = 0.0
+        self._outputs = Outputs(self._loop)
+        self._collectors = Collectors(self._loop, answer=self._answer)
+        self._queue = Queue(self._loop)
+        self._room = room()
+        self._pool = Pool(most=self._room.warm)
+        self._replaced_at = self._leave_at = 0.0
         self._leaving: list[Jail] = []  # held in their last call: their callers have the processor first
         self._tidy_at = math.inf  # an idle first process that was killed before it had a job is nobody's
-        room = max(1, (_files() - _FILES_OF_OURS) // _FILES_OF_A_JOB)
-        self._pool = Pool(most=min(_MOST_WARM, (room - 1) // 3))
-        self._most_running = min(MOST_RUNNING, room)
-        self._most_waiting = min(_MOST_WAITING, room - self._most_running)
-        self._collectors: list[Collector] = []
-        self._stuck: list[Collector] = []  # killed, and not dead
 
     def serve(self) -> NoReturn:
         """Until the client, the keeper or the zygote is gone."""
@@ -79,23 +65,16 @@ class Supervisor:
             if jail.job:
                 jail.job.check(now, running=len(self._jails))
                 self._answer_unmade(jail, jail.job)
-        for job, (until, jail) in list(self._quiet.items()):
-            if now >= until:
-                self._watch_output(job, jail)
-        self._stuck = [collector for collector in self._stuck if not collector.has_ended()]
+        self._outputs.look_after(now)
         if self._leaving and (is_idle or now >= self._leave_at):
             self._let_leave()
         elif is_idle and (kind := self._pool.wanted()):
             self._prepare(kind)
-        for collector in [c for c in self._collectors if now >= c.until]:
-            self._on_collected(collector)
+        self._collectors.look_after(now)
         if self._templates.has_lost(now) or now >= self._tidy_at:
             self._tidy_at = math.inf if now >= self._tidy_at else self._tidy_at
             strays.reap(self._unknown())
-        if self._queue and now >= self._next_beat:
-            self._next_beat = now + _BEAT_S
-            for job in self._queue:
-                job.say_that_it_waits()
+        self._queue.look_after(now)
 
     def _answer_unmade(self, jail: Jail, job: Job) -> None:
         """A job that is stopped before its process is made: its template may still be loading modules.
@@ -114,13 +93,12 @@ class Supervisor:
     def _patience_s(self) -> float | None:
         now = time.monotonic()
         waits = [job.patience_s(now) for job in self._jobs()]
-        waits += [until - now for until, _ in self._quiet.values()]
+        waits += [self._outputs.patience_s(now), self._collectors.patience_s, self._queue.patience_s]
         waits += [_IDLE_S] * bool(self._pool.wanted())
         waits += [_LEAVE_S] * bool(self._leaving)
-        waits += [_BEAT_S] * bool(self._queue or self._collectors)
-        waits += [_REAP_S] * (bool(self._stuck) or self._templates.has_lost(now))
-        waits += [self._tidy_at - now] * (self._tidy_at < math.inf)
-        return max(0.0, min(waits)) if waits else None
+        waits += [_REAP_S] * self._templates.has_lost(now)
+        soonest = min(*waits, self._tidy_at - now)
+        return max(0.0, soonest) if soonest < math.inf else None
 
     # --- the client ------------------------------------------------------------------------------------
 
@@ -129,20 +107,12 @@ class Supervisor:
         if message is None:
             self._end()
         job = Job(*message)
-        if len(self._jobs()) < self._most_running and not self._queue:
+        if len(self._jobs()) < self._room.running and not self._queue:
             self._start(job)
-        elif len(self._queue) < self._most_waiting:
-            self._queue.append(job)
-            self._loop.watch(job.reply.fileno(), lambda: self._on_reply_of_waiting(job))
-            job.say_that_it_waits()
+        elif len(self._queue) < self._room.waiting:
+            self._queue.add(job)
         else:
-            job.refuse(f"{self._most_running} jobs run and {self._most_waiting} wait already")
-
-    def _on_reply_of_waiting(self, job: Job) -> None:
-        """Stopped, or given up by its caller, before it began."""
-        self._loop.forget(job.reply.fileno())
-        self._queue.remove(job)
-        job.give_up()
+            job.refuse(f"{self._room.running} jobs run and {self._room.waiting} wait already")
 
     def _end(self) -> NoReturn:
         """Kill everything and go."""
@@ -184,9 +154,7 @@ class Supervisor:
     def _part(self, jail: Jail, job: Job) -> None:
         """*job*, of which nothing has run, is no longer this jail's."""
         jail.job = None
-        self._quiet.pop(job, None)
-        for stream in jail.streams:
-            self._loop.forget(stream.fd)
+        self._outputs.forget(job, jail)
 
     def _on_drop(self, template: Template) -> None:
         for jail in self._pool.forget(template.setup.key):
@@ -201,15 +169,9 @@ class Supervisor:
     def _place(self, job: Job) -> None:
         jail = self._pool.take(job.key) or self._new_jail(self._setup(job), job.plan, job.key, job)
         job.begin(jail)
-        if job.is_streamed:
-            self._watch_output(job, jail)
-        else:
-            self._quiet[job] = time.monotonic() + _QUIET_S, jail
-
-    def _watch_output(self, job: Job, jail: Jail) -> None:
-        self._quiet.pop(job, None)
-        for stream in jail.streams:
-            self._loop.watch(stream.fd, partial(self._on_output, job, stream))
+        self._outputs.begin(job, jail)
+        if jail.has_said_all and not job.artifacts:
+            self._loop.forget(jail.channel.fileno())  # its hang-up is no news, and would interrupt the job
 
     def _setup(self, job: Job) -> Setup:
         return self._templates.setup(job.template_key) or job.setup()
@@ -303,14 +265,6 @@ class Supervisor:
                 jail.farewell.release()
         self._leaving.clear()
 
-    def _on_output(self, job: Job, stream: Keep) -> None:
-        if not stream.read(_READ_BYTES):
-            self._loop.forget(stream.fd)
-            stream.close()
-        elif stream.is_over:
-            job.stop("output")
-        job.pass_on()
-
     def _on_exit(self, jail: Jail) -> None:
         """The job's process has ended. What it left behind dies before anybody is told."""
         self._loop.forget(jail.pidfd)
@@ -374,31 +328,25 @@ class Supervisor:
 
     def _conclude(self, jail: Jail, job: Job) -> None:
         """The job and all that it left behind have ended: answer."""
-        for stream in jail.streams:
-            stream.finish(_READ_BYTES)
-        if any(stream.is_over for stream in jail.streams):
-            job.stopped = job.stopped or "output"
+        self._outputs.finish(job, jail)
         job.conclude()
         jail.job = None
         if jail.folder >= 0:
             self._loop.forget(job.reply.fileno())
-            self._collect(job, jail.folder, jail.leave_private_folder())
+            self._collectors.begin(job, jail.folder, jail.leave_private_folder())
         else:
             jail.remove_private_folder()
             self._answer(job)
         job.close_inputs()
-        self._quiet.pop(job, None)
+        self._outputs.forget(job, jail)
         for stream in jail.streams:
-            self._loop.forget(stream.fd)
             stream.close()
         if jail.pid:  # there is nobody left who would say more
             self._loop.forget(jail.channel.fileno())
             jail.hang_up()
         if jail.key and jail.pid and not jail.error:
             self._replace(self._pool.want(jail))
-        if self._queue:
-            following = self._queue.popleft()
-            self._loop.forget(following.reply.fileno())
+        if following := self._queue.take():
             self._start(following)
 
     def _answer(self, job: Job, fds: tuple[int, ...] = ()) -> None:
@@ -409,18 +357,6 @@ class Supervisor:
             job.hang_up()
         else:
             self._loop.watch_room(job.reply.fileno(), partial(self._answer, job))
-
-    def _collect(self, job: Job, folder: int, private: str) -> None:
-        collector = Collector(job, folder, private)
-        self._collectors.append(collector)
-        self._loop.watch(collector.channel.fileno(), partial(self._on_collected, collector))
-
-    def _on_collected(self, collector: Collector) -> None:
-        self._collectors.remove(collector)
-        self._loop.forget(collector.channel.fileno())
-        self._answer(collector.job, collector.finish())
-        if not collector.has_ended():
-            self._stuck.append(collector)
 
     def _prepare(self, kind: Kind) -> None:
         """One jail ahead for the next job of this kind."""
@@ -445,19 +381,8 @@ class Supervisor:
 
     def _unknown(self) -> list[int]:
         """Our children that are nothing that we know of."""
-        known = {self._zygote_pid, *(collector.pid for collector in (*self._collectors, *self._stuck))}
+        known = {self._zygote_pid, *self._collectors.pids}
         known |= {pid for jail in self._jails for pid in (jail.pid, jail.init)}
         known |= {pid for template in self._templates.all() for pid in (template.pid, template.anchor)}
         is_sure = all(jail.pid for jail in self._jails) and self._templates.are_known
         return strays.unknown(known, is_sure=is_sure)
-
-
-def _files() -> int:
-    """How many files this process may hold open. The soft bound is raised to the hard one."""
-    usable = _FEW_FILES
-    with contextlib.suppress(OSError, ValueError):
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        usable = soft
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        usable = hard
-    return min(usable, _MANY_FILES) if usable != resource.RLIM_INFINITY else _MANY_FILES
