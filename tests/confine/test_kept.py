@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +15,9 @@ from host import require
 from fumehood import confine
 from fumehood.confine.api import _CLIENT
 from fumehood.confine.kept import Kept
+from fumehood.confine.loop import Loop
+from fumehood.confine.pool import Template
+from fumehood.confine.templates import Templates
 
 _READS = """
 import os
@@ -91,3 +95,25 @@ def test_a_signals_handler_may_call_while_the_application_calls(monkeypatch: pyt
         thread.join(30)
         assert not thread.is_alive()
     assert heard == [b"handler\n", b"handler\n", b"call\n"]
+
+
+def test_the_end_of_a_template_is_not_heard_under_a_number_that_is_anothers() -> None:
+    """A process that was forked meanwhile holds what was closed here, and epoll goes on to report that."""
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    ours, theirs = socket.socketpair()
+    loop = Loop()
+    templates = Templates(loop, ours, [], on_loss=lambda _: None, on_drop=lambda _: None)
+    template = object.__new__(Template)
+    template.pid, template.pidfd, template.anchor, template.anchor_pidfd = child, os.pidfd_open(child), 0, -1
+    copy, number = os.dup(template.pidfd), template.pidfd
+    loop.watch(number, lambda: templates._on_end(template))
+    assert loop.turn(30)
+    assert template.pidfd < 0
+    with ours, theirs:
+        os.dup2(ours.fileno(), number)
+        loop.watch(number, lambda: pytest.fail("nothing has come"))
+        assert not loop.turn(0.1)
+    os.close(copy)
+    os.close(number)

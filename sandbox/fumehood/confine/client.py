@@ -234,12 +234,14 @@ class Client:
                 self._spawner = None
                 spawner.close()
             if self._spawner is None:
-                spawner = Spawner(needed)
-                if self._spawner is None:
-                    self._spawner = spawner
-                else:  # a signal's handler came first
-                    spawner.close()
+                self._keep(Spawner(needed))
             return self._spawner
+
+    def _keep(self, spawner: Spawner) -> None:
+        if self._spawner is None:
+            self._spawner = spawner
+        else:  # a signal's handler came first
+            spawner.close()
 
     def current(self) -> Spawner | None:
         """The spawner, if there is one that lives. Waits for no other thread."""
