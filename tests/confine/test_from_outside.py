@@ -293,3 +293,21 @@ def test_a_job_that_may_soon_use_too_much_is_looked_at_again_soon(
     record.check(record._began + first, running=3)
     assert record.patience_s(record._began + first) == pytest.approx(next_look_s)
     assert record.stopped == ("memory" if used > 100 else "")
+
+
+@pytest.mark.parametrize(
+    ("pid", "active", "orders", "said"),
+    [
+        (7, ["seccomp"], False, True),
+        (0, ["seccomp"], False, False),
+        (7, [], False, False),
+        (7, ["seccomp"], True, False),
+    ],
+)
+def test_a_jail_is_heard_until_it_is_known_and_ready(
+    pid: int, active: list[str], orders: bool, said: bool
+) -> None:
+    """Two processes speak for it: which comes first is a matter of chance, and a job is given after both."""
+    jail: Any = object.__new__(Jail)
+    jail.pid, jail.active, jail.has_orders = pid, active, orders
+    assert jail.has_said_all is said
