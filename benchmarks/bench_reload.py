@@ -1,6 +1,8 @@
 """What replacing policies costs, and what many threads at once do: how long until a thousand changed rules
-decide, what calls wait meanwhile beside the same calls without it, how much more eight threads decide than
-one, and whether many decisions are all right and cost no memory.
+decide, what calls wait meanwhile (and while the other workers follow) beside the same calls without it, how
+much more eight threads decide than one, beside a loop in Python that takes as long as a decision (the
+interpreter hands itself around among threads, whatever they do), and whether many decisions are all right and
+cost no memory.
 
     python benchmarks/bench_reload.py [--reloads 9] [--decisions 20000] [--json FILE]
 
@@ -35,6 +37,8 @@ from fumehood.pdp.workers import WorkerPdp
 Row = dict[str, object]
 Timed = tuple[float, float]  # when a call began, and how many milliseconds it took
 THREADS = 8
+FOLLOW_S = 0.05  # until the second worker has the new policies too
+PAUSE_S = 0.6  # until what a reload leaves behind is done: the next check is prepared a second later
 
 
 # --- replacing policies ------------------------------------------------------------------------------
@@ -45,25 +49,29 @@ def reload_rows(folder: Path, packages: int, reloads: int) -> list[Row]:
     where = rules_of(folder / f"reload-{packages}", rules=1000, tools=200, packages=packages)
     pdp = ReloadablePdp([where], open_pdp)
     with calling(pdp) as calls:
-        busy, quiet = [], []
+        took, busy, quiet = list[float](), list[Timed](), list[Timed]()
         for number in range(reloads):
             pdp.prepare()
-            time.sleep(0.4)
+            time.sleep(PAUSE_S)
             begun = time.perf_counter()
             _reload(pdp, where, number)
+            took.append((time.perf_counter() - begun) * 1000)
+            time.sleep(FOLLOW_S)
             busy.append((begun, time.perf_counter()))
-            time.sleep(0.4)
+            time.sleep(PAUSE_S)
             begun = time.perf_counter()
             time.sleep(busy[-1][1] - busy[-1][0])
             quiet.append((begun, time.perf_counter()))
     pdp.close()
+    slowest = _slowest(calls, busy), _slowest(calls, quiet)
     name = f"1,000 rules in {packages} file{'s' if packages > 1 else ''}"
     return [
-        _row(f"reload of {name}", [(end - begun) * 1000 for begun, end in busy]),
+        _row(f"reload of {name}", took),
         _row("  a call meanwhile", _during(calls, busy)),
         _row("  the same calls without it", _during(calls, quiet)),
-        _row("  the slowest call of each reload", _slowest(calls, busy)),
-        _row("  the slowest of as long without it", _slowest(calls, quiet)),
+        _row("  the slowest call of each reload", slowest[0]),
+        _row("  the slowest of as long without it", slowest[1]),
+        _row("  what the reload adds to it", [one - other for one, other in zip(*slowest, strict=True)]),
     ]
 
 
@@ -146,16 +154,50 @@ class Crowd:
 
 
 def rates(isolation: str) -> tuple[dict[str, float], dict[str, float]]:
-    """One thread and eight in turns: decisions for each second, and the ratio."""
+    """One thread and eight in turns: calls for each second, and the ratio."""
     pdp = open_pdp(load_bundle("refund"), isolation=isolation)  # type: ignore[arg-type]
-    crowd = Crowd(decide(pdp, DOCUMENT))
-    crowd.rate(THREADS, 0.3)
-    pairs = [(crowd.rate(1, 0.4), crowd.rate(THREADS, 0.4)) for _ in range(7)]
+    ask = decide(pdp, DOCUMENT)
+    crowds = {isolation: Crowd(ask)}
+    if isolation == "thread":
+        crowds[f"Python loop of {round(_takes(ask) * 1e6)} µs"] = Crowd(_loop(_takes(ask)))
+    for crowd in crowds.values():
+        crowd.rate(THREADS, 0.3)
+    turns = [
+        {name: (crowd.rate(1, 0.4), crowd.rate(THREADS, 0.4)) for name, crowd in crowds.items()}
+        for _ in range(7)
+    ]
     pdp.close()
-    one, eight = (round(statistics.median(each), 1) for each in zip(*pairs, strict=True))
-    ratio = round(statistics.median(many / single for single, many in pairs), 3)
-    names = (f"{isolation}, 1 thread", f"{isolation}, {THREADS} threads")
-    return dict(zip(names, (one, eight), strict=True)), {f"{names[1]} / 1 thread": ratio}
+    found, ratios = dict[str, float](), dict[str, float]()
+    for name in crowds:
+        pairs = [turn[name] for turn in turns]
+        one, eight = (round(statistics.median(each), 1) for each in zip(*pairs, strict=True))
+        found |= {f"{name}, 1 thread": one, f"{name}, {THREADS} threads": eight}
+        ratio = round(statistics.median(many / single for single, many in pairs), 3)
+        ratios[f"{name}, {THREADS} threads / 1 thread"] = ratio
+    return found, ratios
+
+
+def _takes(ask: Callable[[], object]) -> float:
+    """Seconds of one call, the median."""
+    times = []
+    for _ in range(301):
+        begun = time.perf_counter()
+        ask()
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times)
+
+
+def _loop(for_s: float) -> Callable[[], object]:
+    """What takes so long and is nothing but Python."""
+
+    def count(to: int) -> int:
+        total = 0
+        for number in range(to):
+            total += number
+        return total
+
+    to = round(1000 * for_s / _takes(lambda: count(1000)))
+    return lambda: count(to)
 
 
 def many(isolation: str, decisions: int) -> Row:

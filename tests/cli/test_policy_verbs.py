@@ -19,6 +19,7 @@ from workbench.tables import CASES, POLICY, folder
 
 from fumehood.cli.policy import policy
 from fumehood.cli.root import root
+from fumehood.pdp import gate, load_bundle, sources
 from fumehood.workbench.watch import changes, folders_of
 
 WRONG = CASES.replace("effect: deny", "effect: ask")
@@ -265,3 +266,20 @@ def test_help_fits_a_terminal(verb: str) -> None:
     result = run(verb, "--help")
     assert result.exit_code == 0
     assert max(map(len, result.output.splitlines())) <= 80
+
+
+def test_check_inspects_the_policies_once_and_says_their_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inspected = []
+
+    def counted(read: sources.Files, **how: object) -> gate.Verdict:
+        inspected.append(read)
+        return whole(read, **how)  # type: ignore[arg-type]
+
+    whole = gate.inspect
+    monkeypatch.setattr(gate, "inspect", counted)
+    where = folder(tmp_path)
+    said = json.loads(run("check", where, "--json").stdout)
+    assert len(inspected) == 1
+    assert said["revision"] == load_bundle([where]).revision

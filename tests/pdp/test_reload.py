@@ -9,7 +9,7 @@ import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -21,10 +21,12 @@ from pdp.policies import folder_of
 from fumehood import Denied, Guard
 from fumehood.approval import Approval
 from fumehood.errors import ConfigError, PdpError
-from fumehood.model import Phase, PolicyInput
+from fumehood.model import Pdp, Phase, PolicyInput
 from fumehood.observe_mode import Mode, Observing
 from fumehood.pdp import load_bundle, open_pdp, reload
+from fumehood.pdp.bundle import Bundle
 from fumehood.pdp.loading import Loader, _Reader
+from fumehood.pdp.process import Worker
 from fumehood.pdp.reload import ReloadablePdp
 from fumehood.pdp.sources import stamp
 from fumehood.pdp.workers import WorkerPdp
@@ -188,8 +190,8 @@ def test_replaced_workers_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         policies(tmp_path, BAD)
         with pytest.raises(ConfigError):
             pdp.reload()
-        (spare,) = pdp._spares  # for the next time
-        children = {*pdp._current.pids(), pdp._loader._process.pid, spare.process.pid}  # type: ignore[union-attr]
+        spares = {spare.process.pid for spare in pdp._spares}  # for the next time
+        children = {*pdp._current.pids(), pdp._loader._process.pid, *spares}  # type: ignore[union-attr]
         assert not {
             pid
             for pid in own_children() - children - before
@@ -197,19 +199,96 @@ def test_replaced_workers_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         }
 
 
-def test_processor_is_left_to_calls_while_policies_are_replaced(tmp_path: Path) -> None:
-    every = os.sched_getaffinity(0)
+def test_processors_are_left_to_calls_while_policies_are_replaced(tmp_path: Path) -> None:
+    every, seen = os.sched_getaffinity(0), []
     with opened(policies(tmp_path, READ), "worker") as pdp:
         pdp.prepare()
-        (spare,) = pdp._spares
-        if len(every) > 1:
-            assert os.sched_getaffinity(spare.process.pid) == every - {min(every)}
+        assert isinstance(pdp._current, WorkerPdp)
+        old, open_new = pdp._current, pdp._opened
+
+        def look(bundle: Bundle, /, *, spares: Sequence[Worker]) -> Pdp:
+            seen.extend(used_by(pids) for pids in (old.pids(), [spare.process.pid for spare in spares]))
+            return open_new(bundle, spares=spares)
+
+        pdp._opened = look
         policies(tmp_path, WRITE)
         pdp.reload()
         assert isinstance(pdp._current, WorkerPdp)
         new = pdp._current
         assert until(lambda: len(new.pids()) == 2 and len(new._pool.idle._items) == 2)
-        assert all(os.sched_getaffinity(pid) == every for pid in new.pids())
+        deciding, starting = seen
+        assert deciding | starting == every
+        assert not deciding & starting or len(every) == 1
+        assert until(lambda: used_by([*old.pids(), *new.pids()]) == every)
+        assert all(os.sched_getaffinity(pid) == every for pid in (*old.pids(), *new.pids()))
+
+
+def used_by(pids: Iterable[int]) -> set[int]:
+    return set[int]().union(*(os.sched_getaffinity(pid) for pid in pids))
+
+
+def test_workers_may_use_every_processor_again_where_a_reload_fails(tmp_path: Path) -> None:
+    every = os.sched_getaffinity(0)
+    with opened(policies(tmp_path, READ), "worker") as pdp:
+
+        def fail(bundle: Bundle, /, *, spares: Sequence[Worker]) -> Pdp:
+            raise PdpError("no", code="pdp_unreachable")
+
+        pdp._opened = fail
+        policies(tmp_path, WRITE)
+        with pytest.raises(PdpError):
+            pdp.reload()
+        assert isinstance(pdp._current, WorkerPdp)
+        assert all(os.sched_getaffinity(pid) == every for pid in pdp._current.pids())
+
+
+def test_whoever_checks_policies_gives_way_to_calls(tmp_path: Path) -> None:
+    with opened(policies(tmp_path, READ), "worker") as pdp:
+        pdp.prepare()
+        assert pdp._loader._process is not None
+        checking = pdp._loader._process.pid
+        assert until(lambda: os.sched_getscheduler(checking) == os.SCHED_IDLE)
+        children = Path(f"/proc/{checking}/task/{checking}/children")
+        assert until(lambda: bool(children.read_text()))
+        assert {os.sched_getscheduler(int(pid)) for pid in children.read_text().split()} == {os.SCHED_IDLE}
+        assert isinstance(pdp._current, WorkerPdp)
+        deciding = {*pdp._current.pids(), *(spare.process.pid for spare in pdp._spares)}
+        assert {os.sched_getscheduler(pid) for pid in deciding} == {os.SCHED_OTHER}
+        assert {os.getsid(pid) for pid in (checking, *deciding)} == {os.getsid(0)}
+
+
+def test_host_that_lets_nobody_give_way_gets_it_checked_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fumehood.pdp.loading.PATIENCE_S", 0.1)
+    with opened(policies(tmp_path, READ)) as pdp:
+        pdp.prepare()
+        starved = pdp._loader._process
+        assert starved is not None
+        os.kill(starved.pid, signal.SIGSTOP)
+        policies(tmp_path, WRITE)
+        pdp.reload()
+        assert pdp.evaluate(asked("write")).is_permit
+        assert starved.returncode == -signal.SIGKILL
+        assert pdp._loader._process is not None
+        assert os.sched_getscheduler(pdp._loader._process.pid) == os.SCHED_OTHER
+        policies(tmp_path, READ)
+        pdp.reload()
+        assert pdp.evaluate(asked("read")).is_permit
+
+
+def test_checking_that_is_only_long_is_not_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fumehood.pdp.loading.PATIENCE_S", 0.05)
+    rules = "".join(f'permit if call.tool == "t{n}"\n' for n in range(2000))
+    with opened(policies(tmp_path, READ)) as pdp:
+        pdp.prepare()
+        process = pdp._loader._process
+        time.sleep(0.5)
+        policies(tmp_path, READ + rules)
+        pdp.reload()
+        assert pdp._loader._process is process
 
 
 def test_policies_change_with_the_first_worker_and_the_other_follows(tmp_path: Path) -> None:
@@ -231,7 +310,7 @@ def test_policies_change_with_the_first_worker_and_the_other_follows(tmp_path: P
 def test_spare_worker_ends_with_the_guard_and_not_in_a_forked_child(tmp_path: Path) -> None:
     with opened(policies(tmp_path, READ), "worker") as pdp:
         pdp.prepare()
-        (spare,) = pdp._spares
+        spare, _ = pdp._spares
         child = os.fork()
         if child == 0:
             status = 1
@@ -248,14 +327,14 @@ def test_spare_worker_ends_with_the_guard_and_not_in_a_forked_child(tmp_path: Pa
         assert spare.process.pid in pdp._current.pids()
         os.kill(spare.process.pid, signal.SIGKILL)
         pdp.prepare()
-        (other,) = pdp._spares
+        other, _ = pdp._spares
         os.kill(other.process.pid, signal.SIGKILL)
         assert until(lambda: other.process.poll() is not None)
         policies(tmp_path, READ)
         pdp.reload()
         pdp.prepare()
-        (last,) = pdp._spares
-    assert until(lambda: last.process.poll() is not None)
+        last = list(pdp._spares)
+    assert until(lambda: all(one.process.poll() is not None for one in last))
 
 
 def test_no_call_is_lost_or_decided_by_two_revisions(tmp_path: Path) -> None:

@@ -41,7 +41,6 @@ def check(
     Exit code: 0 nothing but warnings, 2 no such source, 3 something.
     """
     from fumehood.errors import ConfigError
-    from fumehood.pdp import load_bundle
     from fumehood.workbench.lint import check_policies
     from fumehood.workbench.tools import load_tools
 
@@ -50,14 +49,13 @@ def check(
         checked = check_policies(
             given, tools=load_tools(tools) if tools else (), opa=opa, signed_by=signed_by
         )
-        bundle = load_bundle(given, signed_by=signed_by) if checked.loads else None
     except ConfigError as error:
         refuse(error, as_json=as_json)
     is_ok = not (checked.findings if strict else checked.errors)
     if as_json:
-        _print_json(checked, bundle, is_ok=is_ok)
+        _print_json(checked, checked.bundle, is_ok=is_ok)
     else:
-        _print(checked, bundle, is_ok=is_ok)
+        _print(checked, checked.bundle, is_ok=is_ok)
     click.get_current_context().exit(0 if is_ok else POLICY)
 
 

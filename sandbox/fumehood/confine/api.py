@@ -83,10 +83,11 @@ def _anew(spec: Spec, profile: Profile) -> Job:
 
 def _send(spec: Spec, profile: Profile, spawner: Spawner, order: Order, body: bytes) -> Job:
     ours, theirs = spawner.pair()
-    drop = partial(_CLIENT.drop, spawner)
-    job = Job(ours, spec, profile=profile.name, timeout_s=order.timeout_s, drop=drop, at_end=order.at_end)
     try:
         spawner.send(body, (theirs.fileno(), *order.fds))
+        # while it begins:
+        drop = partial(_CLIENT.drop, spawner)
+        job = Job(ours, spec, profile=profile.name, timeout_s=order.timeout_s, drop=drop, at_end=order.at_end)
     except BaseException:
         ours.close()
         raise

@@ -22,7 +22,7 @@ from fumehood.pdp.observing import chosen, marked
 from fumehood.pdp.packed import CLAIM, Packed, claimed
 from fumehood.pdp.syntax import Module, module_of
 
-__all__ = ["Bundle", "load_bundle"]
+__all__ = ["Bundle", "bundle_of", "load_bundle"]
 
 Parse = Callable[[sources.PolicyFile], Module | Problem]
 Source = str | os.PathLike[str]
@@ -74,7 +74,13 @@ def load_bundle(
     read = sources.read(
         [given] if isinstance(given, str | os.PathLike) else given, signed_by, is_trusted=is_trusted
     )
-    verdict = gate.inspect(read, parse=parse, engine=engine)
+    return bundle_of(read, gate.inspect(read, parse=parse, engine=engine), mode=mode, is_split=is_split)
+
+
+def bundle_of(
+    read: sources.Files, verdict: gate.Verdict, *, mode: Mode = Mode.ENFORCE, is_split: bool = True
+) -> Bundle:
+    """The bundle of what was read and inspected. Raises as `load_bundle`."""
     problems = verdict.problems or tuple(_problems_of_bundles(read, verdict.modules))
     if problems:
         noun = "problem" if len(problems) == 1 else "problems"

@@ -27,6 +27,7 @@ from fumehood.errors import ConfigError, FumehoodError, PdpError, Problem
 from fumehood.observe_mode import Mode
 from fumehood.pdp import gate
 from fumehood.pdp.apart import EngineApart
+from fumehood.pdp.aside import give_way
 from fumehood.pdp.bundle import Bundle, load_bundle
 from fumehood.pdp.keys import BundleKey, Keys
 from fumehood.pdp.sources import PolicyFile
@@ -36,11 +37,13 @@ __all__ = ["Loader", "serve"]
 
 Source = str | os.PathLike[str]
 WITHIN_S = 30.0
+PAUSE_S = 1.0  # workers are made ready for what was checked: leave them the processors
+PATIENCE_S = 3.0  # after so long the process that gave way to everybody is one that does not
 _HEADER = struct.Struct("!I")
 _MAX_ANSWER = 256 << 20
 _CODE = (
     "import sys, json; sys.path[:] = json.loads(sys.stdin.buffer.readline()); "
-    "from fumehood.pdp.loading import serve; serve()"
+    "from fumehood.pdp.loading import serve; serve(gives_way={})"
 )
 
 
@@ -53,6 +56,7 @@ class Loader:
         self._asked = {"sources": each, "keys": [asdict(key) for key in keys], "mode": mode.value}
         self._process: subprocess.Popen[bytes] | None = None
         self._pid = 0
+        self._gives_way = True
         self._lock = threading.Lock()
 
     def start(self) -> None:
@@ -70,11 +74,11 @@ class Loader:
             return
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _CODE],
+                [sys.executable, "-I", "-S", "-c", _CODE.format(self._gives_way)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,
+                process_group=0,
             )
             self._tell([entry for entry in sys.path if entry])
         except OSError as error:
@@ -88,9 +92,12 @@ class Loader:
         """
         self._own()
         with self._lock:
-            self._start()
             try:
-                self._tell(self._asked)
+                self._ask()
+                if self._is_starved():
+                    self._end()
+                    self._gives_way = False
+                    self._ask()
                 said = _answer(self._receive())
             except (OSError, EOFError, pickle.UnpicklingError, ValueError) as error:
                 self._end()
@@ -119,6 +126,19 @@ class Loader:
             if pipe is not None:
                 pipe.close()
         process.wait()
+
+    def _ask(self) -> None:
+        self._start()
+        self._tell(self._asked)
+
+    def _is_starved(self) -> bool:
+        """True if it said nothing for a while and was hardly let work: the host is busy with other things."""
+        process = self._process
+        if process is None or not self._gives_way:
+            return False
+        if select.select([_pipe(process.stdout)], [], [], min(PATIENCE_S, WITHIN_S))[0]:
+            return False
+        return time.clock_gettime((~process.pid << 3) | 2) < PATIENCE_S / 2  # see clock_getcpuclockid(3)
 
     def _tell(self, what: object) -> None:
         pipe = _pipe(self._process.stdin if self._process else None)
@@ -194,10 +214,13 @@ def _answer(data: bytes) -> Bundle | tuple[str, tuple[Problem, ...]]:
 # --- in the process ----------------------------------------------------------------------------------
 
 
-def serve() -> None:
+def serve(*, gives_way: bool) -> None:
     """Answer on standard output for each line of sources, keys and mode on standard input."""
     parsed, engines = _Parsed(), _Engines()
-    os.nice(5)  # calls go first
+    if gives_way:
+        give_way()
+    else:
+        os.nice(5)
     gc.disable()  # syntax trees are large, have no cycles, and are kept
     engines.prepare()
     for line in sys.stdin.buffer:
@@ -215,7 +238,8 @@ def serve() -> None:
         sys.stdout.buffer.write(_HEADER.pack(len(data)) + data)
         sys.stdout.buffer.flush()
         parsed.forget()
-        engines.prepare()
+        if not select.select([sys.stdin.buffer], [], [], PAUSE_S)[0]:
+            engines.prepare()
 
 
 class _Parsed:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fumehood.errors import ConfinementError, PdpError
+from fumehood.pdp.spawn import spawn
 
 __all__ = ["Child", "Gone", "Worker", "WorkerLimits"]
 
@@ -52,15 +53,8 @@ class Child:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         script = str(Path(__file__).with_name(self.script))
         with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", script, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=_ENVIRONMENT,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
+            argv = [sys.executable, "-I", "-S", script]
+            self.process = spawn(argv, theirs.fileno(), env=_ENVIRONMENT)
         self.link = ours
         self._rest = b""
         self.clock = (~self.process.pid << 3) | 2  # its CPU clock, as clock_getcpuclockid(3) computes it

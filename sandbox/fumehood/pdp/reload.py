@@ -11,7 +11,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Protocol
 
 from fumehood.errors import ConfigError, FumehoodError, PdpError
@@ -65,7 +65,7 @@ class ReloadablePdp:
         self._current = opened(self.bundle, spares=())
         self._replaced: tuple[Pdp, ...] = ()
         self._loader = Loader(given, signed_by, mode)
-        self._spares: list[Worker] = []  # at most one, started and without policies
+        self._spares: list[Worker] = []  # started and without policies
         self._end_spares = weakref.finalize(self, _end, self._spares)
         os.register_at_fork(after_in_child=functools.partial(_own, weakref.ref(self)))
         self._lock = threading.Lock()  # one reload at a time
@@ -108,15 +108,16 @@ class ReloadablePdp:
         """Start what `reload` needs, so that it takes less time."""
         self._own()
         self._loader.start()
-        self._prepare_spare()
+        self._prepare_spares()
         if self._is_closed:  # meanwhile
             self._loader.close()
 
-    def _prepare_spare(self) -> None:
+    def _prepare_spares(self) -> None:
         with self._swap:
             self._drop_dead()
-            if not self._is_closed and not self._spares and isinstance(self._current, WorkerPdp):
-                self._spares.append(self._current.spare())
+            if not self._is_closed and isinstance(self._current, WorkerPdp):
+                while len(self._spares) < self._current.size:
+                    self._spares.append(self._current.spare())
 
     def close(self) -> None:
         """End everything; from now on every call is refused."""
@@ -132,14 +133,16 @@ class ReloadablePdp:
     def _replace(self, report: Report) -> str:
         if self._is_closed:
             raise ConfigError("this guard is closed")
-        before, spare = self.facts.revision, self._spare()
+        before, spares = self.facts.revision, self._ready_spares()
         try:
             bundle = self._loader.load()
             if bundle.revision == before:
                 return before
-            new, spare = self._opened(bundle, spares=spare), []
+            current = self._current
+            with current.making_way() if isinstance(current, WorkerPdp) else nullcontext():
+                new, spares = self._opened(bundle, spares=spares), []
         finally:
-            self._keep(spare)
+            self._keep(spares)
         old = self._put(new, bundle)
         retire = threading.Timer(GRACE_S, _retire, (weakref.ref(self), old))
         retire.daemon = True
@@ -150,8 +153,8 @@ class ReloadablePdp:
         report("policy_reloaded", said)
         return bundle.revision
 
-    def _spare(self) -> list[Worker]:
-        """One that waits already, or starts while the policies are checked."""
+    def _ready_spares(self) -> list[Worker]:
+        """Those that wait already, or one that starts while the policies are checked."""
         with self._swap:
             self._drop_dead()
             kept = list(self._spares)
@@ -164,13 +167,13 @@ class ReloadablePdp:
         if any(worker.process.poll() is not None for worker in self._spares):
             _end(self._spares)
 
-    def _keep(self, spare: list[Worker]) -> None:
+    def _keep(self, spares: list[Worker]) -> None:
         """For the next time."""
         with self._swap:
             if self._is_closed or self._spares:
-                _end(spare)
+                _end(spares)
             else:
-                self._spares.extend(spare)
+                self._spares.extend(spares)
 
     def _put(self, new: Pdp, bundle: Bundle) -> Pdp:
         """Let *new* decide from the next document on; who decided before."""
@@ -207,7 +210,7 @@ def _retire(there: weakref.ref[ReloadablePdp], pdp: Pdp) -> None:
     pdp.close()
     if found is not None:
         with suppress(PdpError):  # a reload tries again, and reports
-            found._prepare_spare()
+            found._prepare_spares()
 
 
 def _own(there: weakref.ref[ReloadablePdp]) -> None:

@@ -115,11 +115,11 @@ def main() -> None:
         said = {name: str(getattr(error, name)) for name in ("layer", "remedy") if hasattr(error, name)}
         send(link, json.dumps({"error": f"{type(error).__name__}: {error}", **said}).encode())
         return
-    send(link, json.dumps({"layers": layers}).encode())
     rules, call_s = hello["rules"], hello["call_s"]
     del hello
     gc.collect()
     gc.freeze()  # what is loaded stays; no collection goes through it while somebody waits
+    send(link, json.dumps({"layers": layers}).encode())
     while message := receive(link):
         signal.alarm(call_s)  # should the parent die meanwhile, this ends us
         reply = answer(engine, rules[_NUMBER.unpack_from(message)[0]], message[_NUMBER.size :])

@@ -15,13 +15,14 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from fumehood.errors import ConfinementError, PdpError
 from fumehood.model import Decision, Phase, PolicyFacts, PolicyInput
 from fumehood.pdp.answer import check_size, decide
-from fumehood.pdp.aside import processors, put_aside
+from fumehood.pdp.aside import keep_to_first, processors, put_aside, use_every
 from fumehood.pdp.bundle import Bundle
 from fumehood.pdp.engine import GATED_LENGTHS
 from fumehood.pdp.fair import FairQueue
@@ -82,6 +83,11 @@ class WorkerPdp:
         """End the workers; from now on every call is refused."""
         self._end()
 
+    @property
+    def size(self) -> int:
+        """How many workers it has."""
+        return self._limits.workers
+
     def spare(self) -> Worker:
         """A worker that is started and holds no policies yet, for a PDP that is to take this one's place.
 
@@ -91,6 +97,16 @@ class WorkerPdp:
         worker = _new(_Pool(), self._messages[0])
         put_aside(worker.process.pid)
         return worker
+
+    @contextmanager
+    def making_way(self) -> Iterator[None]:
+        """Keep the workers to some of the processors while those of another PDP are made ready."""
+        pids = self.pids()
+        keep_to_first(pids)
+        try:
+            yield
+        finally:
+            use_every(pids)
 
     def pids(self) -> tuple[int, ...]:
         """The process ids of the workers."""
@@ -111,12 +127,12 @@ class WorkerPdp:
         self._pool.is_closed = was_closed
 
     def _start(self, pool: _Pool) -> None:
-        """Start all workers at once and wait until each is ready. With spares only those are waited for, and
-        the others follow: whoever replaces policies wants them to decide."""
+        """Start all workers at once and wait until each is ready. With spares only the first is waited for,
+        and the others follow: whoever replaces policies wants them to decide."""
         with pool.starting:
             if pool.is_started:
                 return
-            awaited = list(pool.all)
+            awaited, *others = list(pool.all[:1]), *pool.all[1:]
             if not awaited:
                 awaited = [_new(pool, self._messages[0]) for _ in range(self._limits.workers)]
             try:
@@ -127,10 +143,13 @@ class WorkerPdp:
                     _drop(pool, worker)
                 raise
             pool.is_started = True
+        if others:
+            keep_to_first(worker.process.pid for worker in awaited)
         for worker in awaited:
             pool.idle.put(worker)
-        for _ in range(self._limits.workers - len(awaited)):
-            _in_the_background(pool, self._messages)
+        missing = self._limits.workers - len(awaited) - len(others)
+        for other in (*others, *[None] * missing):
+            _in_the_background(pool, self._messages, other)
 
     def _ask(self, number: int, body: bytes) -> bytes:
         until = time.monotonic() + self._limits.wall_s
@@ -219,10 +238,8 @@ def _new(pool: _Pool, greeting: bytes) -> Worker:
     return worker
 
 
-def _ready(pool: _Pool, messages: Messages, *, is_aside: bool = False) -> Worker:
-    worker = _new(pool, messages[0])
-    if is_aside:
-        put_aside(worker.process.pid)
+def _ready(pool: _Pool, messages: Messages, worker: Worker | None = None) -> Worker:
+    worker = worker or _new(pool, messages[0])
     try:
         worker.ready(messages[1])
     except BaseException:
@@ -231,17 +248,22 @@ def _ready(pool: _Pool, messages: Messages, *, is_aside: bool = False) -> Worker
     return worker
 
 
-def _in_the_background(pool: _Pool, messages: Messages) -> None:
-    """One more worker; nobody waits for it."""
-    threading.Thread(target=_refill, args=(pool, messages), name="fumehood-pdp", daemon=True).start()
+def _in_the_background(pool: _Pool, messages: Messages, worker: Worker | None = None) -> None:
+    """One more worker, or *worker*, which has been started; nobody waits for it."""
+    arguments = (pool, messages, worker)
+    threading.Thread(target=_refill, args=arguments, name="fumehood-pdp", daemon=True).start()
 
 
-def _refill(pool: _Pool, messages: Messages) -> None:
+def _refill(pool: _Pool, messages: Messages, worker: Worker | None) -> None:
     try:
-        worker: Worker | None = _ready(pool, messages, is_aside=True)
+        if worker is None:
+            worker = _new(pool, messages[0])
+            put_aside(worker.process.pid)
+        worker = _ready(pool, messages, worker)
     except (PdpError, ConfinementError):
         worker = None  # whoever takes this place tries again, and reports
     pool.idle.put(worker)
+    use_every(one.process.pid for one in list(pool.all))
 
 
 def _drop(pool: _Pool, worker: Worker) -> None:

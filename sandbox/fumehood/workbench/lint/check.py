@@ -9,6 +9,7 @@ from pathlib import Path
 import fumehood_policies
 from fumehood.errors import Problem
 from fumehood.pdp import gate, sources
+from fumehood.pdp.bundle import Bundle, bundle_of
 from fumehood.pdp.gate.context import Context
 from fumehood.pdp.keys import Keys
 from fumehood.pdp.rego_tests import Source
@@ -31,10 +32,10 @@ __all__ = ["Checked", "check_policies"]
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Every finding in order of file and line. `loads`: the load gate accepts the policies."""
+    """Every finding in order of file and line. `bundle`: None where the load gate refuses the policies."""
 
     findings: tuple[Finding, ...]
-    loads: bool
+    bundle: Bundle | None
     with_opa: bool
 
     @property
@@ -54,7 +55,8 @@ def check_policies(
     *tools*: the user's own; else those of a `tools.json` beside the policies.
 
     Raises:
-        ConfigError: there is no such source; *opa* or a `tools.json` cannot be used.
+        ConfigError: there is no such source; *opa* or a `tools.json` cannot be used; a bundle is not what it
+            says of itself.
     """
     read = sources.read(given, signed_by)
     binary = find_opa(opa)
@@ -70,7 +72,8 @@ def check_policies(
         if binary:
             findings += _by_opa(OpaBinary(binary, verdict, _tests(read)), findings)
     ordered = tuple(sorted(dict.fromkeys(findings), key=lambda finding: finding.order))
-    return Checked(ordered, not verdict.problems, bool(binary) and not verdict.problems)
+    bundle = None if verdict.problems else bundle_of(read, verdict)
+    return Checked(ordered, bundle, bool(binary) and bundle is not None)
 
 
 def _ours(
