@@ -233,15 +233,15 @@ class Client:
             if spawner and not spawner.is_kept():
                 self._spawner = None
                 spawner.close()
-            if self._spawner is None:
-                self._keep(Spawner(needed))
-            return self._spawner
+            return self._spawner or self._kept(Spawner(needed))
 
-    def _keep(self, spawner: Spawner) -> None:
-        if self._spawner is None:
-            self._spawner = spawner
-        else:  # a signal's handler came first
+    def _kept(self, spawner: Spawner) -> Spawner:
+        """*spawner*, if no signal's handler came first."""
+        if self._spawner is not None:
             spawner.close()
+            return self._spawner
+        self._spawner = spawner
+        return spawner
 
     def current(self) -> Spawner | None:
         """The spawner, if there is one that lives. Waits for no other thread."""
