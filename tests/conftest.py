@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,15 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+#: Where a run decides about a change, its examples are the same each time; everywhere else they are new ones,
+#: and a failure prints what repeats it. How long an example takes is never a reason to fail.
 settings.register_profile(
-    "fumehood", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60
+    "fumehood",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=60,
+    derandomize=bool(os.environ.get("FUMEHOOD_CI_PROMISES")),
+    print_blob=True,
 )
 settings.load_profile("fumehood")
 

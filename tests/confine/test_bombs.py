@@ -44,7 +44,7 @@ class Bomb:
     source: str
     full: set[str]
     other: set[str] | None = None
-    timeout_s: float = 1.5
+    timeout_s: float = 1.0
     limits: dict[str, int] = field(default_factory=dict)
 
     def endings(self, tier: str) -> set[str]:
@@ -165,21 +165,21 @@ while True: pass
 """
 BOMBS = (
     Bomb("forks", FORKS, {"deadline", "processes"}),
-    Bomb("forks and leaves", COMETS, {"exited"}),
+    Bomb("forks and leaves", COMETS, {"exited"}, timeout_s=10),
     Bomb("forks in a shell", SHELL_FORKS, {"deadline", "processes"}),
-    Bomb("anonymous memory", ANONYMOUS, {"exited", "memory"}),
+    Bomb("anonymous memory", ANONYMOUS, {"exited", "memory"}, timeout_s=10),
     Bomb("memory of many", OF_MANY, {"memory"}, timeout_s=10),
     Bomb("shared memory", SHARED, {"memory"}, timeout_s=10),
     Bomb("memory files", MEMFD, {"exited", "memory"}, timeout_s=10),
-    Bomb("pipes", PIPES, {"exited"}),
+    Bomb("pipes", PIPES, {"exited"}, timeout_s=10),
     Bomb("disk", DISK, {"exited"}, {"disk"}, timeout_s=10),
     Bomb("inodes", INODES, {"exited"}, {"disk"}, timeout_s=10),
     Bomb("folders in folders", FOLDERS, {"exited"}, {"exited", "disk"}, timeout_s=10),
     Bomb("output", OUTPUT, {"output"}, timeout_s=20),
     Bomb("threads", THREADS, {"exited"}, timeout_s=20),
-    Bomb("one large file", FILE, {"exited", "signal"}),
-    Bomb("one sparse file", SPARSE, {"exited", "signal"}),
-    Bomb("open files", FILES, {"exited"}),
+    Bomb("one large file", FILE, {"exited", "signal"}, timeout_s=10),
+    Bomb("one sparse file", SPARSE, {"exited", "signal"}, timeout_s=10),
+    Bomb("open files", FILES, {"exited"}, timeout_s=10),
     Bomb("spins", "while True: pass", {"deadline"}),
     Bomb("spins beyond its time", "while True: pass", {"cpu"}, timeout_s=20, limits={"cpu_s": 1}),
     Bomb("hears no signal", DEAF, {"deadline"}),

@@ -102,7 +102,9 @@ def closes_everything():
 def flood():
     while True: os.write(1, b"x" * 65536)
 def forks(path):
+    ours = os.getpid()
     if os.fork() == 0:
+        while os.getppid() == ours: time.sleep(0.01)
         time.sleep(0.3)
         everywhere(b'{"result": "forged"}')
         open(path, "w").write("outlived")
@@ -390,7 +392,7 @@ def test_what_a_function_forked_ends_with_it(call: Caller) -> None:
         target = Path(folder) / "outlived"
         options = {"write": [folder]} if call.tier == "full" or os.geteuid() else {}
         assert call("hostile:forks", {"path": str(target)}, **options) == "mine"
-        time.sleep(0.6)  # longer than the fork would wait
+        time.sleep(0.4)  # longer than the fork would wait for once it is alone
         assert not target.exists()
 
 
@@ -406,7 +408,7 @@ def test_what_a_function_forked_ends_with_it(call: Caller) -> None:
 )
 def test_how_it_was_ended_is_the_supervisors_word(call: Caller, function: str, kind: str) -> None:
     limits = {"memory_bytes": 64 << 20} if function == "eats" else {}
-    timeout_s = 1 if kind == "deadline" else 30
+    timeout_s = 0.5 if kind == "deadline" else 30
     error = call.failure(f"hostile:{function}", timeout_s=timeout_s, limits=limits)
     assert error.kind == kind
     assert (error.type_name, error.text) == ("", "")
@@ -430,7 +432,7 @@ def test_how_it_was_ended_is_the_supervisors_word(call: Caller, function: str, k
 def test_a_module_that_cannot_be_imported_is_an_error_of_the_call(source: str, kind: str, said: str) -> None:
     with written(bad=source) as package:
         with pytest.raises(JobFailed) as failed:
-            confine.call(f"{package.name}.bad:f", timeout_s=1 if kind == "deadline" else 30)
+            confine.call(f"{package.name}.bad:f", timeout_s=0.5 if kind == "deadline" else 30)
         assert (failed.value.kind, failed.value.type_name) == (kind, said)
 
 

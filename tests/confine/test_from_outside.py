@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 from host import require
 
+from confine.test_lifetime import is_alive, wait_until
 from fumehood import confine
 from fumehood.confine import Job, Spec, artifacts, procs, wire
 from fumehood.confine.api import _CLIENT
@@ -40,12 +41,20 @@ def _spawner() -> int:
     return _CLIENT._spawner.pid
 
 
+def _not_of_our_session(pids: list[int]) -> list[int]:
+    """Those of *pids* that are of another session than the supervisor, as a job is. Not who has ended."""
+    ours, found = os.getsid(_spawner()), []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            found += [pid] if os.getsid(pid) != ours else []
+    return found
+
+
 @pytest.fixture
 def running(tier: str) -> Iterator[int]:
     """The number of a job's process, once it runs."""
     with started(source=STAY, tier=tier):
-        ours = os.getsid(_spawner())
-        (pid,) = [pid for pid in procs.children(_spawner()) if os.getsid(pid) != ours]
+        (pid,) = _not_of_our_session(procs.children(_spawner()))
         yield pid
 
 
@@ -93,9 +102,8 @@ def test_what_a_job_leaves_is_gone_when_it_is_answered(tier: str) -> None:
     """Not only when the supervisor ends: it goes on here."""
     outcome = confine.python(DAEMON, tier=tier)
     assert outcome.stdout == b"left\n"
-    ours = os.getsid(_spawner())
-    left = [pid for pid in procs.descendants(_spawner()) if os.getsid(pid) != ours]
-    assert [pid for pid in left if not procs.is_zombie(pid)] == []
+    left = _not_of_our_session(procs.descendants(_spawner()))
+    assert [pid for pid in left if is_alive(pid)] == []
 
 
 FOLDERS = pytest.mark.parametrize("in_a_folder", [False, True], ids=["alone", "in a folder"])
@@ -109,12 +117,21 @@ def test_a_program_leads_a_session_and_a_group_of_its_own(
     argv = ["/bin/sh", "-c", "echo up; exec sleep 600"]
     where = tmp_path if in_a_folder else None
     with started(argv=argv, profile="shell", tier=tier, workdir=where):
-        (pid,) = [pid for pid in procs.children(_spawner()) if "sleep" in _name(pid)]
+        assert wait_until(lambda: _sleeping_children()), "it never became `sleep`"
+        (pid,) = _sleeping_children()
         assert (os.getsid(pid), os.getpgid(pid)) == (pid, pid)
 
 
+def _sleeping_children() -> list[int]:
+    return [pid for pid in procs.children(_spawner()) if _name(pid) == "sleep\n"]
+
+
 def _name(pid: int) -> str:
-    return Path(f"/proc/{pid}/comm").read_text()
+    """What the kernel calls it; nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 @FOLDERS
@@ -154,9 +171,9 @@ time.sleep(600)
     require("landlock")
     with started(source=source, tier="no-userns") as said:
         assert said == b"up\n"
-        ours = os.getsid(_spawner())
-        (pid,) = [pid for pid in procs.children(_spawner()) if os.getsid(pid) != ours]
-        assert len(procs.descendants(pid)) == 1
+        (pid,) = _not_of_our_session(procs.children(_spawner()))
+        # the one between them has ended, and the job may not have collected it yet
+        assert wait_until(lambda: len(procs.descendants(pid)) == 1), procs.descendants(pid)
 
 
 def test_the_sum_of_processes_is_bounded_whatever_the_kernel_counts() -> None:

@@ -88,18 +88,24 @@ def test_a_job_finds_nothing_of_earlier_ones(tier: str) -> None:
 
 
 def held(source: str, count: int, **fields: Any) -> list[str]:
-    """What *count* jobs say that all live at the same time."""
-    jobs, said = [], []
+    """The line that each of *count* jobs says, all of which live until the last one has spoken."""
+    jobs, said = [], [b""] * count
     for number in range(count):
-        said.append(b"")
 
         def listen(_: str, piece: bytes, number: int = number) -> None:
             said[number] += piece
-            jobs[number].kill()
 
         text = source + "\nimport sys, time; sys.stdout.flush(); time.sleep(600)"
         jobs.append(confine.start(Spec(source=text, on_output=listen, timeout_s=60, **fields)))
-    wait_until(lambda: False, seconds=0.3)
+
+    def has_spoken(number: int) -> bool:
+        with contextlib.suppress(TimeoutError):
+            jobs[number].wait(0.01)
+        return said[number].endswith(b"\n")
+
+    assert all(wait_until(lambda n=n: has_spoken(n)) for n in range(count)), said
+    for job in jobs:
+        job.kill()
     assert {job.wait().exit.kind for job in jobs} == {"stopped"}
     return [line.decode().strip() for line in said]
 
@@ -108,6 +114,7 @@ def held(source: str, count: int, **fields: Any) -> list[str]:
 def test_each_job_has_namespaces_of_its_own(kind: str) -> None:
     require("userns")
     confine.python("1")  # from here on some jails are made ahead
+    # a number is given again once its namespace is gone: they have to be there at the same time
     said = held(f"import os; print(os.readlink('/proc/self/ns/{kind}'))", 6)
     assert len(set(said)) == 6, said
     assert os.readlink(f"/proc/self/ns/{kind}") not in said
@@ -264,6 +271,7 @@ def test_a_jail_that_waits_holds_little_memory(profile: str, most_kb: int) -> No
         require_numpy()
     for _ in range(3):
         confine.python("1", profile=profile)
+    assert wait_until(lambda: len(named_below("fumehood-jail")) > 2)
     settled()
     template, *jails = named_below("fumehood-jail")
     shares = {pid: share_kb(pid) for pid in jails}

@@ -77,7 +77,7 @@ def test_one_line_can_be_given(tier: str) -> None:
 
 
 def test_limits_are_each_lines_own() -> None:
-    done = shell("sleep 60\necho $?\necho on\n", "--timeout", "0.3", "--limit", "open_files=20")
+    done = shell("sleep 60\necho $?\necho on\n", "--timeout", "1", "--limit", "open_files=20")
     assert "it ended by: deadline" in done.stderr
     assert done.stdout.endswith("on\n")
     assert shell("ulimit -n\n", "--limit", "open_files=20").stdout == "20\n"

@@ -164,15 +164,15 @@ def settled(jobs: int) -> Held:
     return seen[-1]
 
 
-def soak(tier: str, folder: str, jobs: int, warm: int) -> dict[str, object]:
+def soak(tier: str, folder: str, jobs: int, warm: int, looks: int) -> dict[str, object]:
     run(tier, folder, warm)
     first = settled(warm)
     seen, took_s = [first], 0.0
-    for part in range(4):
+    for part in range(looks):
         began = time.monotonic()
-        run(tier, folder, (jobs - warm) // 4)
+        run(tier, folder, (jobs - warm) // looks)
         took_s += time.monotonic() - began
-        seen.append(settled(warm + (part + 1) * (jobs - warm) // 4))
+        seen.append(settled(warm + (part + 1) * (jobs - warm) // looks))
     return {"jobs_per_s": round((jobs - warm) / took_s, 1), "seen": [asdict(moment) for moment in seen]}
 
 
@@ -187,9 +187,9 @@ def check(first: Held, last: Held) -> None:
     assert last.mounts == first.mounts
 
 
-def in_its_own_process(tier: str, folder: Path, jobs: int, warm: int) -> list[Held]:
+def in_its_own_process(tier: str, folder: Path, jobs: int, warm: int, *, looks: int) -> list[Held]:
     """Nothing of the test's own, so that the application's memory is that of its calls."""
-    command = [sys.executable, __file__, tier, str(folder), str(jobs), str(warm)]
+    command = [sys.executable, __file__, tier, str(folder), str(jobs), str(warm), str(looks)]
     environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
@@ -198,16 +198,16 @@ def in_its_own_process(tier: str, folder: Path, jobs: int, warm: int) -> list[He
 
 
 def test_six_hundred_jobs_leave_nothing_behind(tier: str, tmp_path: Path) -> None:
-    seen = in_its_own_process(tier, tmp_path, 600, 300)
+    seen = in_its_own_process(tier, tmp_path, 600, 300, looks=1)
     check(seen[0], seen[-1])
 
 
 @pytest.mark.slow
 def test_twenty_thousand_jobs_leave_nothing_behind(tier: str, tmp_path: Path) -> None:
-    seen = in_its_own_process(tier, tmp_path, JOBS, WARM)
+    seen = in_its_own_process(tier, tmp_path, JOBS, WARM, looks=4)
     check(seen[0], seen[-1])
 
 
 if __name__ == "__main__":
-    print(json.dumps(soak(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))
+    print(json.dumps(soak(*sys.argv[1:3], *map(int, sys.argv[3:]))))
     confine.close()

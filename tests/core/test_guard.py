@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -23,7 +25,7 @@ import data.fumehood.call
 
 permit if call.tool == "look"
 
-permit if call.tool == "ask_me"
+permit if call.tool in {"ask_me", "ask_soon"}
 
 permit if call.tool == "leak"
 
@@ -35,7 +37,9 @@ permit if {
 	call.args.amount_usd <= 100
 }
 
-approve contains {"reason": "always ask", "risk": "low", "timeout_s": 0.4} if call.tool == "ask_me"
+approve contains {"reason": "always ask", "risk": "low", "timeout_s": 60} if call.tool == "ask_me"
+
+approve contains {"reason": "nobody is there", "risk": "low", "timeout_s": 0.1} if call.tool == "ask_soon"
 
 limit contains {"key": "limited", "max": 3, "per_s": 3600} if call.tool == "limited"
 
@@ -170,7 +174,7 @@ def test_coroutine_function_in_a_sync_call_is_an_error_and_does_not_run(guard: G
 # --- asking ---
 
 
-def decide(guard: Guard, move: Move, wait_s: float = 5.0) -> Approval:
+def decide(guard: Guard, move: Move, wait_s: float = 30.0) -> Approval:
     end = time.monotonic() + wait_s
     while not (pending := guard.ledger.approvals()):
         assert time.monotonic() < end, "nothing is pending"
@@ -198,7 +202,7 @@ def test_denied_by_a_person_never_runs(policies: Path, tmp_path: Path) -> None:
 def test_request_that_nobody_answers_expires(guard: Guard) -> None:
     body = Counted()
     with guard.session(agent="bot"), pytest.raises(Denied) as denied:
-        guard.call("ask_me", {}, run=body)
+        guard.call("ask_soon", {}, run=body)
     assert denied.value.code == "approval_expired" and body.runs == []
     assert [a.state for a in guard.ledger.approvals([State.EXPIRED])] == [State.EXPIRED]
 
@@ -216,7 +220,7 @@ def test_waiting_call_says_on_stderr_how_to_decide_it(
     guard: Guard, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with guard.session(agent="b\x1b[31mot"), pytest.raises(Denied):
-        guard.call("ask_me", {}, run=Counted())
+        guard.call("ask_soon", {}, run=Counted())
     line = capfd.readouterr().err
     assert "fumehood approvals show|approve|deny" in line and "--ledger" in line
     assert "\x1b" not in line
@@ -255,7 +259,7 @@ def test_stop_cancels_what_waits_and_denies_what_comes(guard: Guard) -> None:
     while not guard.ledger.approvals():
         time.sleep(0.005)
     guard.ledger.stop(StopScope.AGENT, "bot", by="op")
-    thread.join(10)
+    thread.join(30)
     with guard.session(agent="bot"), pytest.raises(Denied) as denied:
         guard.call("look", {}, run=body)
     assert ends == ["approval_cancelled"] and denied.value.code == "stopped" and body.runs == []
@@ -278,7 +282,7 @@ def test_closing_the_guard_ends_what_waits(policies: Path, tmp_path: Path) -> No
     while not guard.ledger.approvals():
         time.sleep(0.005)
     guard.close()
-    thread.join(10)
+    thread.join(30)
     assert ends and body.runs == []
 
 
@@ -378,7 +382,8 @@ def test_call_outside_any_session_is_governed_and_said_loudly_once(
 
 def test_a_guard_for_tests_that_is_refused_leaves_nothing_open(tmp_path: Path) -> None:
     (tmp_path / "odd.rego").write_text("package policies.odd\n\npermit := true\n")
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    gc.collect()  # what earlier tests have left may go at any time
+    before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(ConfigError), guarded(tmp_path, folder=tmp_path):
         pass
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert set(os.listdir("/proc/self/fd")) <= before

@@ -218,7 +218,8 @@ def fire(tier: str, folder: Path, *, kills: int, seed: int) -> Counter[str]:
             os._exit(status)
     _, status = os.waitpid(child, 0)
     failed = folder / "failed"
-    assert status == 0, failed.read_text() if failed.exists() else f"status {status}"
+    said = failed.read_text() if failed.exists() else f"status {status}"
+    assert status == 0, f"seed {seed}: {said}"
     assert watching.mounts() == before
     assert {path.name for path in folder.iterdir()} == temporary | {"killed"}
     return Counter(json.loads((folder / "killed").read_text()))

@@ -226,7 +226,7 @@ def fire(tmp_path: Path, kills: int, seed: int) -> Counter[str]:
             os._exit(status)
     _, status = os.waitpid(child, 0)
     failed = tmp_path / "failed"
-    assert status == 0, failed.read_text() if failed.exists() else f"status {status}"
+    assert status == 0, f"seed {seed}: {failed.read_text() if failed.exists() else status}"
     return Counter(eval((tmp_path / "killed").read_text()))
 
 

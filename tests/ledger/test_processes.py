@@ -406,7 +406,16 @@ def test_broken_watcher_does_not_deafen_the_others(
         woken.clear()
         ledger.record(a_call(), PERMIT, document=b"")
         assert woken.wait(1.9)
-    assert told
+    assert until(lambda: told)
+
+
+def until(is_so: Callable[[], object], *, seconds: float = 20.0) -> bool:
+    end = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.005)
+    return True
 
 
 def test_socket_of_a_dead_watcher_is_removed(ledger: SqliteLedger, path: Path) -> None:
@@ -467,13 +476,15 @@ def test_open_reader_lets_the_log_grow_and_it_shrinks_afterwards(ledger: SqliteL
 
 
 def test_eight_writers_all_get_their_turn(ledger: SqliteLedger) -> None:
-    start = time.monotonic() + 0.3
+    waiting, go = os.pipe()
 
     def write(out: TextIO) -> None:
+        os.close(go)
         calls = [a_call(call_id=f"c{n}") for n in range(50)]
         ledger.record(calls[0], PERMIT, document=b"{}")
-        time.sleep(max(0.0, start - time.monotonic()))
-        worst, count = 0.0, 0
+        out.write("ready\n")
+        os.read(waiting, 1)  # until all are
+        worst, count, start = 0.0, 0, time.monotonic()
         while time.monotonic() < start + 1.5:
             begin = time.monotonic()
             ledger.record(calls[count % 50], PERMIT, document=b"{}")
@@ -482,7 +493,10 @@ def test_eight_writers_all_get_their_turn(ledger: SqliteLedger) -> None:
 
     with ExitStack() as stack:
         children = [stack.enter_context(forked(write)) for _ in range(8)]
+        assert [said_by_child.readline() for _, said_by_child in children] == ["ready\n"] * 8
+        os.close(go)
         results = [said_by_child.readline().split() for _, said_by_child in children]
+    os.close(waiting)
     counts = sorted(int(c) for c, _ in results)
     worst = max(float(w) for _, w in results)
     print(f"8 writers: {counts[0]} to {counts[-1]} records each, longest wait {worst * 1e3:.0f} ms")
@@ -503,10 +517,7 @@ def test_notes_are_committed_in_groups(ledger: SqliteLedger) -> None:
 def test_note_reaches_other_readers_by_itself(ledger: SqliteLedger, path: Path) -> None:
     reader = open_ledger(path, readonly=True)
     ledger.note(SESSION, "note", "hello")
-    end = time.monotonic() + 5
-    while not any(e.kind == "note" for e in reader.events()):
-        assert time.monotonic() < end
-        time.sleep(0.005)
+    assert until(lambda: any(e.kind == "note" for e in reader.events()))
     reader.close()
 
 
@@ -529,11 +540,12 @@ def test_who_is_faster_than_the_disk_waits(ledger: SqliteLedger) -> None:
     batch._committing.acquire()
     writer = threading.Thread(target=lambda: [ledger.note(SESSION, "note", "x") for _ in range(10_005)])
     writer.start()
-    writer.join(1.0)
+    assert until(lambda: len(batch._rows) == 10_000)
+    writer.join(0.2)
     assert writer.is_alive()
     assert len(batch._rows) == 10_000
     batch._committing.release()
-    writer.join(20)
+    writer.join(60)
     assert not writer.is_alive()
     ledger.flush()
     with ledger._hands.store.read() as db:

@@ -65,7 +65,7 @@ def started_opa(address: str = "127.0.0.1:0", *options: str | Path) -> Iterator[
 
 def _url(server: subprocess.Popen[bytes], log: int, address: str) -> str:
     """Where it listens, once it does."""
-    for _ in range(400):
+    for _ in range(2400):  # a minute
         said = os.pread(log, 1 << 20, 0).decode(errors="replace")
         if "Initializing server" in said and re.search(r'"addrs":\["([^"]+)"\]', said):
             if address.startswith("unix://"):

@@ -249,7 +249,7 @@ def serving(content: bytes) -> Iterator[tuple[str, list[bytes]]]:
 
 def eventually(pdp: Pdp, is_right: bool) -> bool:
     """True once the server has loaded its bundle and the PDP says what it has to: a permit, or an error."""
-    for _ in range(200):
+    for _ in range(1500):
         try:
             if pdp.evaluate(asked("read")).is_permit and is_right:
                 return True

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 from pdp.policies import HEAD, folder_of
+from pdp.test_reload import command_of
 
 from fumehood import Guard
+from fumehood.confine.procs import children
 from fumehood.errors import ConfigError, PdpError
 from fumehood.pdp import check, load_bundle, open_pdp
 from fumehood.pdp.apart import ApartLimits, EngineApart, Question
@@ -74,10 +76,8 @@ def test_nobody_can_load_it(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_what_else_is_wrong_is_told_instead(tmp_path: Path) -> None:
-    begun = time.monotonic()
     problems = check(folder_of(tmp_path / "policies", x=HEAD + ENDLESS + "denny if call.tool\n"))
     assert ["denny" in p.message for p in problems] == [True]
-    assert time.monotonic() - begun < 5.0
 
 
 @pytest.mark.slow
@@ -209,9 +209,7 @@ def test_checks_by_many_threads_at_once_leave_no_process_behind(tmp_path: Path) 
     for thread in threads:
         thread.join()
     assert found == [0] * 6
-    tasks = Path("/proc/self/task").iterdir()
-    children = [pid for task in tasks for pid in (task / "children").read_text().split()]
-    assert not any(b"apart_child" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children)
+    assert not any(b"apart_child" in command_of(pid) for pid in children(os.getpid()))
 
 
 @pytest.mark.parametrize(

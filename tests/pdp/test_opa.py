@@ -177,10 +177,11 @@ def answering(answer: Callable[[socket.socket], None]) -> Iterator[str]:
             except OSError:
                 return
             with link:
-                asked = b""
-                while not asked.endswith(b"}" if b"Content-Length" in asked else b"\r\n\r\n"):
-                    asked += link.recv(65536)
                 try:
+                    asked = part = link.recv(65536)
+                    while part and not asked.endswith(b"}" if b"Content-Length" in asked else b"\r\n\r\n"):
+                        part = link.recv(65536)
+                        asked += part
                     answer(link)
                 except OSError:
                     return

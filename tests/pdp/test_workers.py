@@ -66,10 +66,9 @@ def code_of(pdp: Pdp, tool: str) -> str:
 
 def lives(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_worker_decides_as_the_thread_does(pdp: WorkerPdp, tmp_path: Path) -> None:
@@ -297,10 +296,12 @@ def test_no_thread_starves_while_others_ask_again_and_again(pdp: WorkerPdp) -> N
 
     with ThreadPoolExecutor(8) as pool:
         asking = [pool.submit(ask, place) for place in range(8)]
-        ended.wait(0.6)
+        for _ in range(2000):
+            if ended.wait(0.01) or max(counts) > 100:
+                break
         ended.set()
         assert [one.result() for one in asking] == [None] * 8
-    assert min(counts) * 4 > max(counts) > 8, counts
+    assert min(counts) * 4 > max(counts) > 100, counts
 
 
 def test_first_who_waits_is_first_served() -> None:

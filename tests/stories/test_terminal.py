@@ -32,7 +32,7 @@ class Terminal:
         env = {"PATH": os.environ["PATH"], "HOME": str(self._home), "TMPDIR": str(self._home)}
         env |= {"TERM": "tmux-256color", "LC_ALL": "C.UTF-8", "XDG_STATE_HOME": str(self._home)}
         line = shlex.join(["env", "-i", *(f"{k}={v}" for k, v in env.items()), *command])
-        self.tmux("new-session", "-d", "-x", "100", "-y", "30", f"sleep 0.3; {line}; echo EXIT=$?; sleep 120")
+        self.tmux("new-session", "-d", "-x", "100", "-y", "30", f"{line}; echo EXIT=$?; sleep 300")
 
     def keys(self, *keys: str) -> None:
         self.tmux("send-keys", *keys)
@@ -65,7 +65,7 @@ def terminal(home: Path) -> Iterator[Terminal]:
 def deny(terminal: Terminal, reason: str) -> None:
     time.sleep(0.5)  # a row that has just come cannot be decided at once
     terminal.keys("d")
-    time.sleep(0.3)
+    terminal.until("Reason")
     terminal.keys(reason, "Enter")
 
 

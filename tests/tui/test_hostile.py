@@ -145,11 +145,14 @@ async def test_a_hostile_path_is_shown_inert(tmp_path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     app = FumehoodApp(Store("a\x1b[31m\u202eb.db", lambda _: FakeLedger().as_ledger()))
     async with app.run_test(size=(80, 24)) as pilot:
-        for _ in range(20):
+        text = ""
+        for _ in range(1500):  # it may take a while until it is drawn
             await pilot.pause(0.02)
-        strips = app.screen._compositor.render_strips()
-        text = "\n".join("".join(s.text for s in strip) for strip in strips)
-        checked(text)
+            strips = app.screen._compositor.render_strips()
+            text = "\n".join("".join(s.text for s in strip) for strip in strips)
+            checked(text)
+            if "⟨U+001B⟩" in text:
+                break
         assert "⟨U+001B⟩" in text
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 
 import pytest
@@ -275,10 +274,10 @@ async def test_an_empty_inbox_names_its_ledger_and_last_writer(run) -> None:
 async def test_stale_is_said_when_no_reading_comes(run) -> None:
     ledger = FakeLedger(three())
     async with run(ledger) as hands:
-        gate = threading.Event()
-        ledger.writer = lambda: gate.wait(30) and None
+        gate, is_read = threading.Event(), threading.Event()
+        ledger.writer = lambda: is_read.set() or (gate.wait(30) and None)
         ledger.ring()
-        await asyncio.sleep(0.15)
+        await hands.until(is_read.is_set)
         hands.later(STALE_S + 0.1)
         await hands.until(lambda: "STALE" in hands.screen())
         gate.set()

@@ -48,7 +48,8 @@ class Terminal:
         env = {k: v for k, v in os.environ.items() if k.startswith("XDG_") or k in ("PATH", "HOME")}
         env |= {"TERM": "tmux-256color", "LC_ALL": "C.UTF-8"}
         line = shlex.join(["env", "-i", *(f"{k}={v}" for k, v in env.items()), *command])
-        shell = f"sleep 0.3; {line}; echo EXIT=$?; sleep 60"
+        listens = f"until test -e {shlex.quote(str(self.raw))}; do sleep 0.02; done"
+        shell = f"{listens}; {line}; echo EXIT=$?; sleep 300"
         self.tmux("new-session", "-d", "-x", "80", "-y", "24", shell)
         self.tmux("pipe-pane", "-o", f"cat > {shlex.quote(str(self.raw))}")
 

@@ -203,10 +203,10 @@ def test_process_that_evaluates_ends_soon_after_its_parent_was_killed(policies: 
     begun = time.clock_gettime(clock)
     while time.clock_gettime(clock) < begun + 0.2:  # it evaluates
         time.sleep(0.01)
+    assert _state(child) == "R"
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    assert _state(child) == "R"
     until = time.monotonic() + 60
     while (state := _state(child)) not in ("", "Z") and time.monotonic() < until:
         time.sleep(0.02)

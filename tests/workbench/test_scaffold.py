@@ -47,7 +47,7 @@ def without_opa(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(st.lists(tool_schemas(), min_size=1, max_size=4, unique_by=lambda t: t.name))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_what_is_written_passes_everything_but_its_marks(
     tmp_path: Path, without_opa: None, tools: list[ToolSchema]
 ) -> None:
