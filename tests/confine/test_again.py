@@ -5,19 +5,21 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import tempfile
 import threading
 import warnings
 from typing import Any
 
 import pytest
 from host import require
+from pydantic import ConfigDict
 
 from confine.test_lifetime import is_alive, wait_until
 from fumehood import confine
 from fumehood.confine import Spec, prepare, wire
 from fumehood.confine.again import Again
 from fumehood.confine.api import _CLIENT
-from fumehood.confine.profile import named
+from fumehood.confine.profile import Limits, Profile, named
 from fumehood.errors import ConfinementError
 
 TEXTS = (
@@ -40,6 +42,12 @@ OTHERWISE: dict[str, tuple[dict[str, Any], str, str]] = {
     "limits": ({"limits": {"open_files": 20}}, _LIMIT, "20\n"),
     "profile": ({"profile": "python-data"}, "print('')", "\n"),
 }
+
+
+class _Loose(Profile):
+    """Of a class of the application's own, which may be changed."""
+
+    model_config = ConfigDict(frozen=False)
 
 
 @pytest.fixture
@@ -126,6 +134,27 @@ def test_a_profile_that_was_changed_since_counts_as_it_is_now(prepared: list[Spe
     assert confine.python(source, profile=profile).stdout == b"after\n"
     assert confine.python(source, profile=profile).stdout == b"after\n"
     assert len(prepared) == 2
+
+
+def test_a_profile_that_was_changed_by_other_means_counts_as_it_is_now(
+    prepared: list[Spec],
+) -> None:
+    folder = tempfile.mkdtemp(prefix="shown-")
+    os.chmod(folder, 0o755)
+    source, paths = f"import os; print(os.path.exists({folder!r}))", list[str]()
+    copied = named("python-offline").model_copy(update={"read": paths})
+    own = _Loose(name="own", limits=Limits(open_files=20))
+    try:
+        for profile in (copied, own):
+            assert confine.python(source, profile=profile).stdout == b"False\n"
+        paths.append(folder)
+        own.read = (folder,)
+        for profile in (copied, own):
+            assert confine.python(source, profile=profile).stdout == b"True\n"
+        own.read, own.limits = (), Limits(open_files=30)
+        assert confine.python(_LIMIT, profile=own).stdout == b"30\n"
+    finally:
+        os.rmdir(folder)
 
 
 def test_other_profiles_in_the_same_place_are_others(prepared: list[Spec]) -> None:

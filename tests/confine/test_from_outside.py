@@ -273,12 +273,21 @@ def test_what_a_killed_template_has_used_up_is_not_what_the_host_refuses(layer: 
 
 
 @pytest.mark.parametrize(
-    ("used", "members", "next_look_s"), [(10, 1, 0.05), (30, 1, 0.01), (10, 2, 0.01), (200, 1, 60.0)]
+    ("used", "members", "took_s", "next_look_s"),
+    [
+        (10, 1, 0.0, 0.05),
+        (30, 1, 0.0, 0.01),
+        (10, 2, 0.0, 0.01),
+        (200, 1, 0.0, 60.0),
+        (30, 1, 0.002, 0.03),
+        (30, 1, 0.02, 0.05),
+    ],
 )
 def test_a_job_that_may_soon_use_too_much_is_looked_at_again_soon(
-    used: int, members: int, next_look_s: float, monkeypatch: pytest.MonkeyPatch
+    used: int, members: int, took_s: float, next_look_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In fifty milliseconds eight processes can take as many times what all of them may."""
+    """In fifty milliseconds eight processes can take as many times what all of them may. A job whose looks
+    take long, or many of them together, must not take the time of others."""
     record = object.__new__(Record)
     record.stopped, record.is_streamed, record.must_wait, record._members = "", False, False, 1
     record.plan, record._timeout_s, record._began, record._has_inputs = None, 60.0, 0.0, False
@@ -286,11 +295,36 @@ def test_a_job_that_may_soon_use_too_much_is_looked_at_again_soon(
     jail.members = lambda: list(range(members))
     jail.kill = lambda: None
     record.begin(jail)
-    monkeypatch.setattr(procs, "memory_bytes", lambda _: used // members)
+    clock = [record._began]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    def memory_bytes(_: int) -> int:
+        clock[0] += took_s
+        return used // members
+
+    monkeypatch.setattr(procs, "memory_bytes", memory_bytes)
     monkeypatch.setattr(procs, "own_share_bytes", lambda _: used // members)
     monkeypatch.setattr(procs, "shareable_bytes", lambda _: 0)
     first = record.patience_s(record._began)
     assert first == pytest.approx(0.01)
-    record.check(record._began + first)
+    record.check(record._began + first, running=3)
     assert record.patience_s(record._began + first) == pytest.approx(next_look_s)
     assert record.stopped == ("memory" if used > 100 else "")
+
+
+@pytest.mark.parametrize(
+    ("pid", "active", "orders", "said"),
+    [
+        (7, ["seccomp"], False, True),
+        (0, ["seccomp"], False, False),
+        (7, [], False, False),
+        (7, ["seccomp"], True, False),
+    ],
+)
+def test_a_jail_is_heard_until_it_is_known_and_ready(
+    pid: int, active: list[str], orders: bool, said: bool
+) -> None:
+    """Two processes speak for it: which comes first is a matter of chance, and a job is given after both."""
+    jail: Any = object.__new__(Jail)
+    jail.pid, jail.active, jail.has_orders = pid, active, orders
+    assert jail.has_said_all is said

@@ -347,6 +347,21 @@ ctypes.CDLL(None).pthread_exit(None)
 """
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError, PermissionError])
+def test_a_living_process_that_proc_hides_is_not_ending(
+    error: type[OSError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a /proc that is mounted with hidepid does for other users."""
+
+    def hidden(path: str) -> list[str]:
+        raise error(path)
+
+    monkeypatch.setattr(os, "listdir", hidden)
+    assert not procs.is_ending(os.getpid())
+    assert not procs.is_ending(1)
+    assert procs.is_ending(1 << 22)
+
+
 def test_a_process_is_ending_when_each_of_its_threads_is() -> None:
     """By then it is still the parent of its children, and its files are closed."""
     assert not procs.is_ending(os.getpid())

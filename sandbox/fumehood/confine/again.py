@@ -19,7 +19,7 @@ _END: Final = b"}"
 
 class _Sent(NamedTuple):
     profile: Profile
-    env: dict[str, str]  # all that a profile holds that could have changed since
+    env: dict[str, str]  # this could have changed since, and paths that a copy was given as a list
     order: Order
 
 
@@ -39,6 +39,10 @@ class Again:
         except TypeError:  # of the wrong type: who prepares it anew says so
             return None
         if sent is None or sent.profile is not profile or sent.env != profile.env:
+            return None
+        if profile.read or profile.write:  # since: what was sent shows nothing of the host
+            return None
+        if not all(file.is_open() for file in sent.order.kept):
             return None
         return sent.order, sent.order.beginning + wire.encode_text(source) + _END
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from fumehood.confine import folders, wire
 from fumehood.confine.again import Again
+from fumehood.confine.kept import Kept
 from fumehood.confine.layers import missing
 
 _PACKAGE: Final = Path(__file__).resolve().parent
@@ -45,10 +46,11 @@ class Spawner:
     """A running spawner: its socket, and what it said about itself."""
 
     def __init__(self, needed: tuple[str, ...]) -> None:
-        self._closing = threading.Lock()
+        self._closing = threading.RLock()  # a signal's handler may come in between
         self.again = Again()
         self._spare: list[tuple[socket.socket, socket.socket]] = []
         self._sock, self._process = _started()
+        self._kept = Kept(self._sock.fileno())
         self._is_ours = os.getpid()
         try:
             facts, (self._pidfd, *mapping) = self._greet(needed)
@@ -101,21 +103,23 @@ class Spawner:
                     sock.close()
 
     def is_kept(self) -> bool:
-        """False once its keeper has ended."""
-        return self._process.poll() is None
+        """False once its keeper has ended, or the application has closed our end."""
+        return self._kept.is_open() and self._process.poll() is None
 
     def last_words(self) -> str:
         """What it said when it ended by a fault of its own; empty otherwise."""
+        if not self._kept.is_open():  # another thread has ended it already
+            return ""
         try:
             self._sock.setblocking(False)
             message = wire.receive(self._sock)
-        except OSError:  # nothing is said; or another thread has ended it already
+        except OSError:  # nothing is said; or it has been ended meanwhile
             return ""
         return str(message[0].get("crashed", "")) if message else ""
 
     def forget(self) -> None:
         """In a child after a fork: let go without ending the parent's."""
-        self._sock.close()
+        self._close_sock()
         self._close_files()
         self._process.returncode = 0  # not this process's child: nothing to wait for
 
@@ -124,9 +128,20 @@ class Spawner:
         """True once `close` was called, by any thread."""
         return self._sock.fileno() < 0
 
+    def _close_sock(self) -> None:
+        """If that is what has its number. Else the application has closed whatever is open: our files too."""
+        if self.is_closed or self._kept.is_open():
+            self._sock.close()
+            return
+        self._sock.detach()
+        while self._spare:
+            for sock in self._spare.pop():
+                sock.detach()
+        self.mapping_fd = self._pidfd = -1
+
     def close(self) -> None:
         """End it and everything it started. Every thread that waits for it may find out that it has to."""
-        self._sock.close()
+        self._close_sock()
         with self._closing:
             for end in (self._kill_supervisor, self._process.kill):
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -202,7 +217,7 @@ class Client:
     """Holds this process's spawner."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may come in between
         self._spawner: Spawner | None = None
         os.register_at_fork(after_in_child=self._after_fork)
         atexit.register(self.close)
@@ -214,17 +229,24 @@ class Client:
             ConfinementError: it could not be started.
         """
         with self._lock:
-            if self._spawner and not self._spawner.is_kept():
-                self._spawner.close()
+            spawner = self._spawner
+            if spawner and not spawner.is_kept():
                 self._spawner = None
-            if self._spawner is None:
-                self._spawner = Spawner(needed)
+                spawner.close()
+            return self._spawner or self._kept(Spawner(needed))
+
+    def _kept(self, spawner: Spawner) -> Spawner:
+        """*spawner*, if no signal's handler came first."""
+        if self._spawner is not None:
+            spawner.close()
             return self._spawner
+        self._spawner = spawner
+        return spawner
 
     def current(self) -> Spawner | None:
-        """The spawner, if there is one that lives."""
-        with self._lock:
-            return self._spawner if self._spawner and self._spawner.is_kept() else None
+        """The spawner, if there is one that lives. Waits for no other thread."""
+        spawner = self._spawner
+        return spawner if spawner and spawner.is_kept() else None
 
     def drop(self, spawner: Spawner) -> None:
         """*spawner* does not answer any more: end it. The next call starts another."""
@@ -246,7 +268,7 @@ class Client:
             spawner.close()
 
     def _after_fork(self) -> None:
-        self._lock = threading.Lock()  # another thread of the parent may have held the old one
+        self._lock = threading.RLock()  # another thread of the parent may have held the old one
         spawner, self._spawner = self._spawner, None
         if spawner:
             spawner.forget()

@@ -239,8 +239,11 @@ class Jail:
 
     @property
     def has_said_all(self) -> bool:
-        """True if nothing is to be said of it but that its program could not be started, or its folder."""
-        return self.is_ready and not self.has_orders
+        """True if nothing is to be said of it but that its program could not be started, or its folder.
+
+        Its process may say that it is ready before the template says who it is.
+        """
+        return bool(self.pid) and self.is_ready and not self.has_orders
 
     @property
     def is_explained(self) -> bool:

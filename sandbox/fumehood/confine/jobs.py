@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _CHECK_S: Final = 0.05
 _SOON_S: Final = 0.01  # the first time, and where the last look saw a use that may soon be too much
 _NEAR: Final = 4  # from this part of the memory on
+_PAUSE: Final = 5  # times what a look took, for all that run: else looks would leave no time for callers
 _STOPPED_S: Final = 60.0
 _MEASURE_S: Final = 0.5
 _MOST_TOLD: Final = 64
@@ -29,9 +30,9 @@ KILLED: Final = {"layer": "jail", "error": "its template was killed"}
 _BY_SIGNAL: Final[dict[int, str]] = {signal.SIGSYS: "filter", signal.SIGXCPU: "cpu"}
 
 
-def _holds_more(pids: list[int], most: int) -> bool:
-    """The quick sum first, which counts twice what processes share."""
-    return sum(map(procs.memory_bytes, pids)) > most and sum(map(procs.own_share_bytes, pids)) > most
+def _holds_more(pids: list[int], at_most: int, most: int) -> bool:
+    """The quick sum, *at_most*, comes first: it counts twice what processes share."""
+    return at_most > most and sum(map(procs.own_share_bytes, pids)) > most
 
 
 def _shares_more(pids: list[int], most: int) -> bool:
@@ -153,8 +154,11 @@ class Job:
             return _STOPPED_S
         return max(0.0, min(self._next_check, self._began + self._timeout_s) - now)
 
-    def check(self, now: float) -> None:
-        """Deadline at any time; memory and processes every 50 ms, or 10 while more of them is used."""
+    def check(self, now: float, *, running: int = 1) -> None:
+        """Deadline at any time; memory and processes every 50 ms, or 10 while more of them is used.
+
+        Later where a look takes long: of so many *running* jobs, each may be looked at as often.
+        """
         if self.stopped or self._jail is None:
             return
         if now >= self._began + self._timeout_s:
@@ -164,9 +168,10 @@ class Job:
             if self._jail.pid:
                 self._say_that_it_has_begun()
                 self.pass_on()
-                pids = self._jail.members()
+                began, pids = time.monotonic(), self._jail.members()
                 if self._check_use(pids):
-                    self._next_check = now + _SOON_S
+                    pause_s = _PAUSE * running * (time.monotonic() - began)
+                    self._next_check = now + min(_CHECK_S, max(_SOON_S, pause_s))
                 self._check_disk(self._jail.private_folder or self._copied(), pids, now)
 
     def _check_use(self, pids: list[int]) -> bool:
@@ -175,10 +180,11 @@ class Job:
         most = plan["memory_bytes"]
         if len(pids) > plan["processes"] + 1:
             self.stop("processes")
-        elif _holds_more(pids, most) or _shares_more(pids, most):
+        used = sum(map(procs.memory_bytes, pids))
+        if _holds_more(pids, used, most) or _shares_more(pids, most):
             self.stop("memory")
         had, self._members = self._members, len(pids)
-        return self._members > had or sum(map(procs.memory_bytes, pids)) > most // _NEAR
+        return self._members > had or used > most // _NEAR
 
     def _copied(self) -> str:
         """The copy of the caller's folder that was made for this job; "" where there is none."""

@@ -15,10 +15,11 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fumehood.confine import masks, messages, staging, syscalls, wire
 from fumehood.confine import plan as plans
+from fumehood.confine.kept import Kept
 from fumehood.confine.layers import missing
 from fumehood.confine.outcome import TIERS
 from fumehood.confine.plan import Bind, Host, Plan, Workdir
@@ -78,6 +79,7 @@ class Order:
     """What the spawner gets: one message and its descriptors. `at_end` is for the caller to do after.
 
     The first descriptor is that of `kind`, which may be in no cache any more: it is open while that is held.
+    `kept` are those that are there for more than one job.
     """
 
     beginning: bytes  # of its body, up to its source, if that is all that follows
@@ -86,6 +88,7 @@ class Order:
     timeout_s: float
     kind: Kind
     at_end: Callable[[], None] | None = None
+    kept: tuple[Kept, ...] = ()
 
 
 class Kind:
@@ -109,8 +112,8 @@ class Kind:
         }
         body = json.dumps(setup, sort_keys=True).encode()
         self.key = hashlib.sha256(body).hexdigest()
-        self.fd = messages.sealed_memfd(body)
-        weakref.finalize(self, os.close, self.fd)
+        self.file = Kept(messages.sealed_memfd(body))
+        weakref.finalize(self, self.file.close)
 
 
 _texts: dict[int, tuple[Profile, dict[str, str], str]] = {}
@@ -118,7 +121,9 @@ _texts: dict[int, tuple[Profile, dict[str, str], str]] = {}
 
 def _text(profile: Profile) -> str:
     """What templates are told apart by. Most calls name a profile that was named before, and of all that it
-    holds only `env` could have changed."""
+    holds only `env` could have changed; of another class of the caller's own, anything."""
+    if type(profile) is not Profile:
+        return profile.model_dump_json(exclude={"read", "write"})
     known = _texts.get(id(profile))
     if known is None or known[0] is not profile or known[1] != profile.env:
         known = profile, dict(profile.env), profile.model_dump_json(exclude={"read", "write"})
@@ -128,8 +133,16 @@ def _text(profile: Profile) -> str:
     return known[2]
 
 
+def _kind(profile_json: str, tier: Tier, **options: Any) -> Kind:
+    found = _made_kind(profile_json, tier, **options)
+    if not found.file.is_open():
+        _made_kind.cache_clear()
+        found = _made_kind(profile_json, tier, **options)
+    return found
+
+
 @lru_cache(maxsize=64)
-def _kind(profile_json: str, tier: Tier, *, is_source: bool, keeps_host: bool, abi: int) -> Kind:
+def _made_kind(profile_json: str, tier: Tier, *, is_source: bool, keeps_host: bool, abi: int) -> Kind:
     profile = Profile.model_validate_json(profile_json)
     return Kind(profile, tier, is_source=is_source, keeps_host=keeps_host, abi=abi)
 
@@ -156,7 +169,11 @@ def order(spec: Spec, profile: Profile, *, spawner: Spawner, owned: contextlib.E
         own_plan = plans.plan(profile, here(), tier=spec.tier, workdir=workdir)
         own_plan, mounts = _with_mounts(own_plan, spawner, owned)
         key = ""  # none waits for a folder of the host: it may be gone by then
-    text, inputs = _inline(spec.source), [_stdin(spec.stdin, owned)]
+    nothing = _nothing()
+    text, inputs = (
+        _inline(spec.source),
+        [_owned(messages.sealed_memfd(spec.stdin), owned) if spec.stdin else nothing.fd],
+    )
     if spec.source is not None and text is None:
         source = spec.source.encode() if isinstance(spec.source, str) else spec.source
         inputs.append(_owned(messages.sealed_memfd(source), owned))
@@ -179,9 +196,10 @@ def order(spec: Spec, profile: Profile, *, spawner: Spawner, owned: contextlib.E
         "source": text,
     }
     body = wire.joined(wire.encode(fields), wire.encode(orders))
-    is_alone = key and text is not None and not spec.stdin
+    is_alone = key and text is not None and not spec.stdin and type(profile) is Profile
     beginning = body.removesuffix(wire.encode_text(text) + b"}") if is_alone and text is not None else b""
-    return Order(beginning, body, (kind.fd, *inputs, *mounts), timeout_s, kind, at_end)
+    kept = kind.file, nothing
+    return Order(beginning, body, (kind.file.fd, *inputs, *mounts), timeout_s, kind, at_end, kept)
 
 
 def _inline(source: str | bytes | None) -> str | None:
@@ -199,13 +217,17 @@ def _owned(fd: int, owned: contextlib.ExitStack) -> int:
     return fd
 
 
+def _nothing() -> Kept:
+    found = _opened_nothing()
+    if not found.is_open():
+        _opened_nothing.cache_clear()
+        found = _opened_nothing()
+    return found
+
+
 @lru_cache(maxsize=1)
-def _nothing() -> int:
-    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-
-
-def _stdin(body: bytes, owned: contextlib.ExitStack) -> int:
-    return _owned(messages.sealed_memfd(body), owned) if body else _nothing()
+def _opened_nothing() -> Kept:
+    return Kept(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
 
 def _timeout_s(spec: Spec, profile: Profile) -> float:

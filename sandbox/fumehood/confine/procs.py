@@ -59,11 +59,21 @@ def is_zombie(pid: int) -> bool:
 
 def is_ending(pid: int) -> bool:
     """True if *pid* is gone, or every thread of it is on its way out (PF_EXITING, see proc_pid_stat(5))."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
         return all(
             _thread_is_ending(f"/proc/{pid}/task/{thread}") for thread in os.listdir(f"/proc/{pid}/task")
         )
-    return True
+    return _is_gone(pid)  # or a /proc that hides other users' processes
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # somebody else's
+        pass
+    return False
 
 
 def _thread_is_ending(folder: str) -> bool:

@@ -63,7 +63,7 @@ class Supervisor:
     def _look_after(self, now: float, *, is_idle: bool) -> None:
         for jail in list(self._jails):
             if jail.job:
-                jail.job.check(now)
+                jail.job.check(now, running=len(self._jails))
                 self._answer_unmade(jail, jail.job)
         self._outputs.look_after(now)
         if self._leaving and (is_idle or now >= self._leave_at):

@@ -89,10 +89,12 @@ class Templates:
 
     def _on_end(self, template: Template) -> None:
         """One of its two has ended."""
-        standing = {template.pidfd, template.anchor_pidfd}
+        standing = {fd for fd in (template.pidfd, template.anchor_pidfd) if self._loop.watches(fd)}
+        for fd in standing:  # before it is closed: a collector may have been forked with a copy, which would
+            self._loop.forget(fd)  # go on to be heard under a number that is another's by then
         is_gone = template.reap()
-        for fd in standing - {template.pidfd, template.anchor_pidfd}:
-            self._loop.forget(fd)
+        for fd in standing & {template.pidfd, template.anchor_pidfd}:
+            self._loop.watch(fd, partial(self._on_end, template))
         if not template.pid:
             self._on_loss(template)
         if is_gone and template in self._ending:
