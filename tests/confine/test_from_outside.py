@@ -328,3 +328,30 @@ def test_a_jail_is_heard_until_it_is_known_and_ready(
     jail: Any = object.__new__(Jail)
     jail.pid, jail.active, jail.has_orders = pid, active, orders
     assert jail.has_said_all is said
+
+
+def test_output_for_which_there_is_no_memory_is_told_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller would otherwise hear nothing, and take the supervisor for dead."""
+    said = {"exit": ["exited", 0], "stdout": 40_000, "layers": "", "duration_s": 1.0, "error": None}
+    said |= {"refused": [["open", "/x" * 2000, "refused"]] * 30, "dropped": 2}
+    ours, theirs = wire.pair()
+    record = object.__new__(Record)
+    record.reply, record._fds = theirs, ()
+    record._last = wire.joined(wire.encode(said), b"o" * 40_000, b"e" * 20_000)
+
+    def no_memory(_: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fumehood.confine.messages.sealed_memfd", no_memory)
+    assert record.report()
+    message = wire.receive_body(ours)
+    assert message
+    head, rest = wire.parted(message[0])
+    fields = wire.decode(head)
+    assert (fields["exit"], fields["dropped"]) == (["output", 0], 32)
+    cut = fields["stdout"]
+    assert (rest[:cut], rest[cut:]) == (b"o" * cut, b"e" * (len(rest) - cut))
+    assert min(cut, len(rest) - cut) > 10_000
+    ours.close()
+    assert record.report()  # nobody waits
+    theirs.close()

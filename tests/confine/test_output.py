@@ -291,3 +291,23 @@ def test_a_job_that_is_dropped_ends_though_it_was_being_told_of() -> None:
     assert wait_until(lambda: sleeps_below(os.getpid()))
     del job
     assert wait_until(lambda: not sleeps_below(os.getpid()))
+
+
+@each_way()
+def test_a_job_that_reads_its_own_output_loses_what_it_has_read_and_no_more(
+    way: Callable[[confine.Job], Outcome], tier: str
+) -> None:
+    """A pipe can be opened anew for reading, and is empty then for who comes to read it."""
+    source = (
+        "import os\n"
+        "again = os.open('/proc/self/fd/1', os.O_RDONLY | os.O_NONBLOCK)\n"
+        "for _ in range(30_000):\n"
+        "    os.write(1, b'x')\n"
+        "    try: os.read(again, 1 << 16)\n"
+        "    except BlockingIOError: pass\n"
+        "os.close(again)\n"
+        "print('the rest')\n"
+    )
+    ended = way(confine.start(Spec(source=source, tier=tier, timeout_s=20)))
+    assert ended.exit.is_success, ended
+    assert ended.stdout.endswith(b"the rest\n")

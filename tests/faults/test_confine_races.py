@@ -41,7 +41,7 @@ def _supervisor() -> int:
 
 def test_what_a_job_is_made_from_stays_open_until_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two threads that make the same one at once keep only one of both in the cache."""
-    monkeypatch.setattr(prepare, "_kind", prepare._kind.__wrapped__)
+    monkeypatch.setattr(prepare, "_made_kind", prepare._made_kind.__wrapped__)
     for _ in range(3):
         assert confine.python("print(1)", tier="no-userns").stdout == b"1\n"
 
@@ -172,6 +172,19 @@ def test_a_template_that_hangs_costs_only_the_jobs_that_need_it(tier: str) -> No
     assert other.wait().exit.is_success
 
 
+def test_jobs_with_hardly_any_time_take_no_template_from_others(tier: str) -> None:
+    """A template that is slow, as the host is, makes jails all the same."""
+    limits = {"processes": 41}  # a kind of its own
+    assert confine.python("print(1)", tier=tier, limits=limits).stdout == b"1\n"
+    for _ in range(3):
+        short = [Spec(source="", tier=tier, limits=limits, timeout_s=0.004 * n) for n in range(1, 31)]
+        usual = [Spec(source="print(2)", tier=tier, limits=limits, timeout_s=30) for _ in range(30)]
+        jobs = [confine.start(spec) for pair in zip(short, usual, strict=True) for spec in pair]
+        ended = [job.wait() for job in jobs]
+        assert [job.stdout for job in ended[1::2]] == [b"2\n"] * 30
+        assert {job.exit.kind for job in ended[0::2]} <= {"deadline", "exited"}
+
+
 def _runs(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists() and not procs.is_zombie(pid)
 
@@ -234,13 +247,24 @@ def _in_jails(*, first: bool) -> list[int]:
     return [process.pid for process in jailed if (process.inner == 1) == first]
 
 
+def _settled(count: int, *, first: bool) -> list[int]:
+    """As `_in_jails`, once there are so many, and the same for two looks: who was done has been collected."""
+    found: list[int] = []
+
+    def is_settled() -> bool:
+        before, found[:] = found[:], _in_jails(first=first)
+        return len(found) == count and found == before
+
+    assert wait_until(is_settled), found
+    return found
+
+
 def test_a_job_whose_process_is_killed_before_it_has_its_orders_is_done_by_another() -> None:
     """A process that is stopped reads nothing. What one has read that was killed then, nobody can know."""
     require("userns")
     for _ in range(3):
         assert confine.python("print(1)").stdout == b"1\n"
-        assert wait_until(lambda: len(_in_jails(first=False)) == 3)
-        waiting = _in_jails(first=False)
+        waiting = _settled(3, first=False)
         for pid in waiting:
             os.kill(pid, signal.SIGSTOP)
         assert wait_until(
@@ -262,10 +286,10 @@ def test_an_idle_process_that_was_killed_before_it_had_a_job_costs_none_and_is_c
     argv = ["/bin/echo", "2"]
     for _ in range(3):
         assert confine.run(argv, profile="shell").stdout == b"2\n"
-        assert wait_until(lambda: len(_in_jails(first=True)) == 4)
-        os.kill(_in_jails(first=True)[-1], signal.SIGKILL)
+        os.kill(_settled(4, first=True)[-1], signal.SIGKILL)
         jobs = [confine.start(Spec(argv=argv, profile="shell")) for _ in range(5)]
-        assert [job.wait().stdout for job in jobs] == [b"2\n"] * 5
+        ended = [job.wait() for job in jobs]
+        assert [job.stdout for job in ended] == [b"2\n"] * 5, ended
         assert wait_until(lambda: not [p for p in procs.descendants(_supervisor()) if procs.is_zombie(p)])
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,13 +34,16 @@ class Keep:
     kept: bytearray = field(default_factory=bytearray)
     told: int = 0  # how much of that the caller has been given already
     is_over: bool = False
+    has_ended: bool = False
 
     def read(self, size: int) -> bool:
-        """Take what is there. False at the end of the stream, or where nothing is there."""
+        """Take what is there. False at the end of the stream, or where nothing is there: a job can read its
+        own output."""
         try:
             part = os.read(self.fd, size)
         except BlockingIOError:
             return False
+        self.has_ended = not part
         room = self.cap - len(self.kept)
         self.kept += part[:room]
         self.is_over = self.is_over or len(part) > room
@@ -82,6 +86,7 @@ class Jail:
     """
 
     def __init__(self, template: Template, plan: dict[str, Any] | None, *, key: str) -> None:
+        self.asked_at = time.monotonic()
         self.channel, self._theirs = wire.pair()
         self.orders, self._its_orders = wire.pair()
         self.template = template

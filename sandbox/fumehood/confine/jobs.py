@@ -25,6 +25,7 @@ _STOPPED_S: Final = 60.0
 _MEASURE_S: Final = 0.5
 _MOST_TOLD: Final = 64
 _MOST_TOLD_BYTES: Final = 24_000
+_MOST_SHORTENED: Final = 12_000
 _MOST_COPIED: Final = 10_000_000
 KILLED: Final = {"layer": "jail", "error": "its template was killed"}
 _BY_SIGNAL: Final[dict[int, str]] = {signal.SIGSYS: "filter", signal.SIGXCPU: "cpu"}
@@ -43,6 +44,18 @@ def _shares_more(pids: list[int], most: int) -> bool:
 def _described(head: bytes) -> dict[str, Any]:
     """What is said of a job. Most are like one before; nobody changes it."""
     return wire.decode(head)
+
+
+def _shortened(body: bytes) -> bytes:
+    """A job's last message without that for which there is no room: its output was too much."""
+    head, rest = wire.parted(body)
+    said = wire.decode(head)
+    out, err = (part[:_MOST_SHORTENED] for part in (rest[: said["stdout"]], rest[said["stdout"] :]))
+    if said["error"] is None:
+        said["exit"] = ["output", 0]
+    said["stdout"], refused = len(out), said.pop("refused", [])
+    said["dropped"] = said.get("dropped", 0) + len(refused)
+    return wire.joined(wire.encode(said), out, err)
 
 
 class Job:
@@ -248,8 +261,12 @@ class Job:
             wire.send_body(self.reply, self._last, fds=self._fds)
         except BlockingIOError:
             return False
-        except OSError:  # nobody waits for it any more
+        except (BrokenPipeError, ConnectionResetError):  # nobody waits for it any more
             pass
+        except OSError:  # no memory file can be had for so much output
+            if len(self._last) > wire.MOST_INLINE_BYTES:
+                self._last = _shortened(self._last)
+                return self.report()
         return True
 
     def hang_up(self) -> None:

@@ -49,7 +49,8 @@ class Outputs:
             self._loop.watch(stream.fd, partial(self._on_output, job, stream))
 
     def _on_output(self, job: Job, stream: Keep) -> None:
-        if not stream.read(_READ_BYTES):
+        stream.read(_READ_BYTES)
+        if stream.has_ended:
             self._loop.forget(stream.fd)
             stream.close()
         elif stream.is_over:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +35,7 @@ class Template:
         self.pidfd = self.anchor_pidfd = -1
         self.error: dict[str, Any] | None = None
         self.is_dropped = self.is_ready = False
+        self.heard_at = 0.0
         wire.send(self.channel, setup.fields)
         with its:
             messages.send_message(zygote, b"template", fds=(its.fileno(),))
@@ -48,6 +50,7 @@ class Template:
             if message is None:
                 return False
             fields, _ = message
+            self.heard_at = time.monotonic()
             if "error" in fields:  # its last words; of two, only one may be there to hang up
                 self.error = fields
                 return False

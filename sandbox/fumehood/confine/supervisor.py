@@ -79,11 +79,12 @@ class Supervisor:
     def _answer_unmade(self, jail: Jail, job: Job) -> None:
         """A job that is stopped before its process is made: its template may still be loading modules.
 
-        One that was done with that does not answer any more, and makes room for another.
+        One that was done with that and does not answer any more makes room for another.
         """
         if job.stopped and not jail.pid:
             self._conclude(jail, job)
-            if job.stopped == "deadline" and jail.template.is_ready:
+            is_stuck = jail.template.is_ready and self._templates.is_silent(jail.template)
+            if job.stopped == "deadline" and is_stuck:
                 self._templates.drop(jail.template)
                 jail.template.kill()
 
@@ -213,6 +214,7 @@ class Supervisor:
     def _take(self, jail: Jail, fields: dict[str, Any], fds: list[int]) -> None:
         jail.take(fields, fds)
         if "made" in fields:
+            jail.template.heard_at = time.monotonic()
             self._loop.watch(jail.pidfd, partial(self._on_exit, jail))
             if jail.init:
                 self._loop.watch(jail.init_pidfd, partial(self._on_exit_of_init, jail))

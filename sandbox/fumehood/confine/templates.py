@@ -14,6 +14,7 @@ from fumehood.confine.pool import Template
 
 _MOST: Final = 6
 _LOST_S: Final = 2.0
+_SILENT_S: Final = 1.0
 
 
 class Templates:
@@ -72,6 +73,11 @@ class Templates:
     def has_lost(self, now: float) -> bool:
         """True if there may be processes of one that was killed, which nobody knows."""
         return bool(self._ending) or now < self._lost_until
+
+    def is_silent(self, template: Template) -> bool:
+        """True if it was asked for a jail a while ago, and has said and made nothing since."""
+        asked = [jail.asked_at for jail in self._jails if jail.template is template and not jail.pid]
+        return bool(asked) and time.monotonic() - max(template.heard_at, min(asked)) > _SILENT_S
 
     def hear(self, template: Template) -> None:
         """What it has said."""
