@@ -286,7 +286,9 @@ def test_an_idle_process_that_was_killed_before_it_had_a_job_costs_none_and_is_c
     argv = ["/bin/echo", "2"]
     for _ in range(3):
         assert confine.run(argv, profile="shell").stdout == b"2\n"
-        os.kill(_settled(4, first=True)[-1], signal.SIGKILL)
+        killed = _settled(4, first=True)[-1]
+        os.kill(killed, signal.SIGKILL)
+        assert wait_until(lambda: not _runs(killed))  # and who was in there: a job would have had it
         jobs = [confine.start(Spec(argv=argv, profile="shell")) for _ in range(5)]
         ended = [job.wait() for job in jobs]
         assert [job.stdout for job in ended] == [b"2\n"] * 5, ended
