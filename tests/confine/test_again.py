@@ -7,6 +7,7 @@ import os
 import signal
 import tempfile
 import threading
+import time
 import warnings
 from typing import Any
 
@@ -16,7 +17,7 @@ from pydantic import ConfigDict
 
 from confine.test_lifetime import is_alive, wait_until
 from fumehood import confine
-from fumehood.confine import Spec, prepare, wire
+from fumehood.confine import Spec, client, prepare, wire
 from fumehood.confine.again import Again
 from fumehood.confine.api import _CLIENT
 from fumehood.confine.profile import Limits, Profile, named
@@ -194,7 +195,7 @@ def test_few_are_remembered() -> None:
         spec = Spec(source="1", timeout_s=float(number))
         order = prepare.Order(beginning=b"a", body=b"", fds=(), timeout_s=1.0, kind=None)  # type: ignore[arg-type]
         again.note(spec, profile, order)
-        assert again.order(spec, profile) == (order, b'a"1"}')
+        assert again.order(spec, profile, spec.source) == (order, b'a"1"}')
     assert len(again._sent) < 100
 
 
@@ -257,3 +258,26 @@ def test_where_no_more_files_may_be_opened_a_job_says_so() -> None:
         with pytest.raises(ConfinementError, match="Too many open files"):
             confine.python("print(1)")
     assert confine.python("print(1)").stdout == b"1\n"
+
+
+def test_a_supervisor_that_takes_no_more_jobs_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was stopped, and what it has not read fills the socket."""
+    require("userns")
+    monkeypatch.setattr(client, "_HELLO_S", 2.0)
+    confine.close()
+    assert confine.python("print(1)").stdout == b"1\n"
+    pid = _CLIENT.spawner(()).pid
+    os.kill(pid, signal.SIGSTOP)
+    jobs: list[confine.Job] = []
+    try:
+        began = time.monotonic()
+        with pytest.raises(ConfinementError, match="could not be handed over"):
+            while time.monotonic() - began < 60:
+                began = time.monotonic()
+                jobs.append(confine.start(Spec(source="#" * 15_000)))
+        assert 1.5 < time.monotonic() - began < 3.8
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert len(jobs) > 2
+    assert all(job.wait().exit.is_success for job in jobs)
+    confine.close()

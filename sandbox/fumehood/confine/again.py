@@ -29,9 +29,8 @@ class Again:
     def __init__(self) -> None:
         self._sent: dict[Any, _Sent] = {}
 
-    def order(self, spec: Spec, profile: Profile) -> tuple[Order, bytes] | None:
-        """The order that was sent for a job that was like *spec*, and the body for this one."""
-        source = spec.source
+    def order(self, spec: Spec, profile: Profile, source: str | bytes | None) -> tuple[Order, bytes] | None:
+        """The order that was sent for a job that was like *spec* with this *source*, and the body for it."""
         if type(source) is not str or len(source) > _MOST_INLINE or not source.isascii() or _is_special(spec):
             return None
         try:

@@ -34,7 +34,22 @@ def start(spec: Spec) -> Job:
             missing is found by the child, and raised by `Job.wait`; nothing of the caller's has run then.
     """
     profile = _profile_of()(spec)
-    return _as_before(spec, profile) or _anew(spec, profile)
+    return _as_before(spec, profile, spec.source) or _anew(spec, profile)
+
+
+def _start_source(source: str | bytes, options: dict[str, Any]) -> Job:
+    """As `start`. Most source is run without options, and nothing has to be described then."""
+    if not options and (job := _as_before(*_plain(), source)):
+        return job
+    if "argv" in options:  # the words after the source
+        options["args"] = tuple(options.pop("argv"))
+    return start(Spec(source=source, **options))
+
+
+@lru_cache(maxsize=1)
+def _plain() -> tuple[Spec, Profile]:
+    spec = Spec(source="")
+    return spec, _profile_of()(spec)
 
 
 @lru_cache(maxsize=1)
@@ -45,16 +60,11 @@ def _profile_of() -> Callable[[Spec], Profile]:
     return profile_of
 
 
-def _as_before(spec: Spec, profile: Profile) -> Job | None:
+def _as_before(spec: Spec, profile: Profile, source: str | bytes | None) -> Job | None:
     """The job, if one was started that was like it; the usual case, so it does little."""
     spawner = _CLIENT.current()
-    known = spawner.again.order(spec, profile) if spawner else None
-    if spawner is None or known is None:
-        return None
-    try:
-        return _send(spec, profile, spawner, *known)
-    except OSError:  # nothing was sent; `_anew` finds out why not
-        return None
+    known = spawner.again.order(spec, profile, source) if spawner else None
+    return _tried(spawner, partial(_send, spec, profile, spawner, *known)) if spawner and known else None
 
 
 def _anew(spec: Spec, profile: Profile) -> Job:
@@ -63,22 +73,34 @@ def _anew(spec: Spec, profile: Profile) -> Job:
     prepare.require_sane(spec, profile)
     for _ in range(2):
         spawner = _CLIENT.spawner(prepare.here().python_roots)
-        try:
-            with contextlib.ExitStack() as owned:
-                order = prepare.order(spec, profile, spawner=spawner, owned=owned)
-                job = _send(spec, profile, spawner, order, order.body)
-                spawner.again.note(spec, profile, order)
-                return job
-        except (BrokenPipeError, ConnectionResetError):  # it died since: once more, with a new one
-            _CLIENT.drop(spawner)
-        except (OSError, ConfinementError) as error:
-            if spawner.is_closed:  # meanwhile, by another thread that found out: as above
-                continue
-            if isinstance(error, ConfinementError):
-                raise
-            # a limit of the application's own: open files, the size of a file
-            raise missing("supervisor", f"the job could not be handed over ({error})") from error
+        if job := _tried(spawner, partial(_prepared, spec, profile, spawner)):
+            return job
     raise missing("supervisor", "it ended twice")
+
+
+def _prepared(spec: Spec, profile: Profile, spawner: Spawner) -> Job:
+    from fumehood.confine import prepare
+
+    with contextlib.ExitStack() as owned:
+        order = prepare.order(spec, profile, spawner=spawner, owned=owned)
+        job = _send(spec, profile, spawner, order, order.body)
+        spawner.again.note(spec, profile, order)
+    return job
+
+
+def _tried(spawner: Spawner, start: Callable[[], Job]) -> Job | None:
+    """What *start* answers; None if the spawner has died since, or another thread found out that it has."""
+    try:
+        return start()
+    except (BrokenPipeError, ConnectionResetError):
+        _CLIENT.drop(spawner)
+    except ConfinementError:
+        if not spawner.is_closed:
+            raise
+    except OSError as error:  # a limit of the application's own (open files, the size of a file), or it hangs
+        if not spawner.is_closed:
+            raise missing("supervisor", f"the job could not be handed over ({error})") from error
+    return None
 
 
 def _send(spec: Spec, profile: Profile, spawner: Spawner, order: Order, body: bytes) -> Job:
@@ -117,7 +139,7 @@ def python(source: str | bytes, **options: Any) -> Outcome:
     Raises:
         ConfinementError: this host cannot confine as asked; nothing ran.
     """
-    return start(Spec(source=source, **_with_args(options))).wait()
+    return _start_source(source, options).wait()
 
 
 async def arun(argv: Sequence[str], **options: Any) -> Outcome:
@@ -127,14 +149,8 @@ async def arun(argv: Sequence[str], **options: Any) -> Outcome:
 
 async def apython(source: str | bytes, **options: Any) -> Outcome:
     """As `python`, without blocking the loop. Cancelling kills the job."""
-    return await (await astart(Spec(source=source, **_with_args(options)))).finished()
-
-
-def _with_args(options: dict[str, Any]) -> dict[str, Any]:
-    """`argv=` of `python` are the words after the source."""
-    if "argv" in options:
-        options["args"] = tuple(options.pop("argv"))
-    return options
+    starting = in_own_thread(partial(_start_source, source, options), unwanted=Job.kill)
+    return await (await starting).finished()
 
 
 def close() -> None:

@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -72,6 +73,8 @@ class Spawner:
             raise missing("supervisor", f"it ended or hung while starting ({error})") from error
         if message is None:
             raise missing("supervisor", "it ended while starting")
+        self._sock.settimeout(None)  # from now on the kernel counts: that takes no call of its own
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(_HELLO_S), 0))
         fields, fds = message
         if "error" in fields:
             raise missing(fields["layer"], fields["error"])
