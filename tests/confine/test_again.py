@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,6 +106,36 @@ def test_what_is_otherwise_is_never_taken_for_the_same(what: str, prepared: list
         assert confine.python("import sys; print(sys.argv)").stdout == b"['-c']\n"
         assert confine.python(_LIMIT).stdout != b"20\n"
     assert {spec.source for spec in prepared} == {source}
+
+
+def test_a_folder_and_what_is_left_in_one_are_never_taken_for_nothing(
+    prepared: list[Spec], tmp_path: Path
+) -> None:
+    left = confine.python("open('left', 'w').write('here')", artifacts=["left"])
+    assert [artifact.body for artifact in left.artifacts] == [b"here"]
+    there = confine.python("import os; print(os.getcwd())", workdir=tmp_path)
+    assert there.stdout.decode() == f"{tmp_path}\n"
+    assert len(prepared) == 2
+
+
+def test_a_file_that_took_the_number_of_ours_is_shown_to_no_job(prepared: list[Spec], tmp_path: Path) -> None:
+    """The application has closed one file that it did not open, and has opened its own."""
+    secret = tmp_path / "secret"
+    secret.write_text("ours alone")
+    with secret.open("rb") as file:
+        number = os.dup2(file.fileno(), prepare._nothing().fd)
+    assert confine.python("import os; print(os.read(0, 100))").stdout == b"b''\n"
+    os.close(number)
+    assert len(prepared) == 1
+
+
+def test_sockets_made_for_a_supervisor_that_was_closed_meanwhile_are_closed() -> None:
+    require("userns")
+    confine.python("")
+    spawner = _CLIENT.spawner(())
+    confine.close()
+    spawner.make_ready()
+    assert not spawner._spare
 
 
 def test_each_deadline_is_its_own(prepared: list[Spec]) -> None:
